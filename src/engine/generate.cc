@@ -1,0 +1,258 @@
+// SPDX-FileCopyrightText: The Decant authors
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/generate.h"
+
+#include <algorithm>
+#include <chrono>
+#include <optional>
+
+namespace decant {
+
+std::string_view finish_reason_name(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::kStop: return "stop";
+    case FinishReason::kLength: return "length";
+    case FinishReason::kCancelled: return "cancelled";
+    case FinishReason::kError: return "error";
+  }
+  return "error";
+}
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_between(Clock::time_point from, Clock::time_point to) {
+  return std::chrono::duration<double>(to - from).count();
+}
+
+// One request on its way: a prompt that is being processed, then one token a step.
+class Running {
+ public:
+  Running(Engine& engine, GenerateRequest& request, GenerateResult& result)
+      : engine_(engine), request_(request), result_(result) {}
+
+  // Checks the request and takes (or makes) its sequence.
+  Status start() {
+    const int context = engine_.options().context;
+    if (request_.prompt.empty()) return Status::invalid_argument("the prompt is empty; give at least one token");
+    if (request_.prompt.size() > static_cast<size_t>(context)) {
+      return Status::invalid_argument("the prompt has {} tokens, the context holds {}; shorten it or raise the context size (-c)",
+                                      request_.prompt.size(), context);
+    }
+    DECANT_TRY(sampler_, Sampler::create(request_.sampler, engine_.model().config().vocab_size));
+    state_ = sampler_->start(request_.prompt);
+    KvCache& cache = engine_.cache();
+    sequence_ = request_.sequence;
+    if (sequence_ == -1) {
+      sequence_ = cache.create_sequence();
+      owns_sequence_ = true;
+    } else {
+      if (!cache.exists(sequence_)) return Status::invalid_argument("sequence {} does not exist", sequence_);
+      const int length = cache.length(sequence_);
+      if (length > static_cast<int>(request_.prompt.size())) {
+        return Status::invalid_argument("sequence {} holds {} tokens, more than the prompt's {}", sequence_, length,
+                                        request_.prompt.size());
+      }
+      // The last prompt token is run even if it is cached: its logits start the answer.
+      if (length == static_cast<int>(request_.prompt.size())) DECANT_TRY_STATUS(cache.truncate(sequence_, length - 1));
+      fed_ = static_cast<size_t>(cache.length(sequence_));
+    }
+    result_.cached_tokens = static_cast<int>(fed_);
+    begin_ = Clock::now();
+    return {};
+  }
+
+  bool done() const { return done_; }
+  bool in_prefill() const { return fed_ < request_.prompt.size(); }
+  int64_t prompt_left() const { return static_cast<int64_t>(request_.prompt.size() - std::min(fed_, request_.prompt.size())); }
+
+  // The next rows: at most `limit` (>= 1) prompt tokens, or the last drawn token.
+  Slice slice(int limit) {
+    Slice s{.sequence = sequence_};
+    if (in_prefill()) {
+      rows_ = std::min(static_cast<size_t>(limit), request_.prompt.size() - fed_);
+      s.tokens = std::span<const TokenId>(request_.prompt).subspan(fed_, rows_);
+      if (fed_ + rows_ == request_.prompt.size() && request_.max_tokens != 0) {
+        s.logits = {static_cast<int32_t>(rows_ - 1)};
+      }
+    } else {
+      rows_ = 1;
+      s.tokens = {&last_, 1};
+      s.logits = {0};
+    }
+    return s;
+  }
+
+  // After the slice ran; `logits` is empty while the prompt is not finished.
+  void observe(std::span<const float> logits) {
+    const bool was_prefill = in_prefill();
+    fed_ += rows_;
+    if (was_prefill && !in_prefill()) {
+      first_ = Clock::now();
+      result_.prefill_seconds = seconds_between(begin_, first_);
+      if (request_.max_tokens == 0) return finish(FinishReason::kLength);
+    }
+    if (!logits.empty()) draw(logits);
+  }
+
+  void fail(Status status) {
+    result_.status = std::move(status);
+    finish(FinishReason::kError);
+  }
+
+  void finish(FinishReason reason) {
+    done_ = true;
+    result_.finish = reason;
+    if (first_ != Clock::time_point{}) result_.decode_seconds = seconds_between(first_, Clock::now());
+    if (owns_sequence_) {
+      owns_sequence_ = false;
+      // Cannot fail: the sequence is ours.
+      if (Status status = engine_.cache().remove(sequence_); !status.ok()) result_.status = std::move(status);
+    }
+  }
+
+ private:
+  void draw(std::span<const float> logits) {
+    const auto position = static_cast<uint32_t>(request_.prompt.size() + result_.tokens.size());
+    Result<Draw> drawn = sampler_->draw(logits, state_, position, request_.sample, request_.n_logprobs);
+    if (!drawn.ok()) return fail(std::move(drawn).status());
+    if (result_.tokens.empty()) {
+      first_ = Clock::now();
+      result_.prefill_seconds = seconds_between(begin_, first_);
+    }
+    const TokenId token = drawn->token;
+    if (std::find(request_.end_tokens.begin(), request_.end_tokens.end(), token) != request_.end_tokens.end()) {
+      return finish(FinishReason::kStop);
+    }
+    state_ = sampler_->advance(state_, *drawn);
+    result_.tokens.push_back(token);
+    if (request_.n_logprobs >= 0) result_.draws.push_back(*drawn);
+    last_ = token;
+    if (request_.on_token && !request_.on_token(*drawn)) return finish(FinishReason::kStop);
+    if (request_.max_tokens > 0 && result_.tokens.size() >= static_cast<size_t>(request_.max_tokens)) {
+      return finish(FinishReason::kLength);
+    }
+    if (request_.prompt.size() + result_.tokens.size() > static_cast<size_t>(engine_.options().context)) {
+      return finish(FinishReason::kLength);  // the token just drawn no longer fits
+    }
+  }
+
+  Engine& engine_;
+  GenerateRequest& request_;
+  GenerateResult& result_;
+  std::optional<Sampler> sampler_;
+  SamplerState state_;
+  SequenceId sequence_ = -1;
+  bool owns_sequence_ = false;
+  bool done_ = false;
+  size_t fed_ = 0;   // tokens of the sequence that are in the cache
+  size_t rows_ = 0;  // of the slice in flight
+  TokenId last_ = -1;
+  Clock::time_point begin_, first_;
+};
+
+class Batch {
+ public:
+  Batch(Engine& engine, std::span<GenerateRequest> requests, const GenerateOptions& options)
+      : engine_(engine), options_(options), results_(requests.size()) {
+    running_.reserve(requests.size());
+    for (size_t i = 0; i < requests.size(); ++i) {
+      running_.emplace_back(engine, requests[i], results_[i]);
+      if (Status status = running_.back().start(); !status.ok()) running_.back().fail(std::move(status));
+      prompt_total_ += running_.back().done() ? 0 : running_.back().prompt_left();
+    }
+  }
+
+  std::vector<GenerateResult> run() {
+    while (plan()) {
+      if (options_.cancel != nullptr && options_.cancel->load(std::memory_order_relaxed)) {
+        for (Running& r : running_) {
+          if (!r.done()) r.finish(FinishReason::kCancelled);
+        }
+        break;
+      }
+      if (!step()) retire_last();
+      report();
+    }
+    return std::move(results_);
+  }
+
+ private:
+  // Chooses the rows of the next step: decoding requests first, then prompts, while rows are left.
+  bool plan() {
+    slices_.clear();
+    chosen_.clear();
+    int rows = engine_.options().max_rows;
+    const int chunk = options_.prefill_chunk > 0 ? options_.prefill_chunk : rows;
+    for (const bool prefill : {false, true}) {
+      for (size_t i = 0; i < running_.size() && rows > 0; ++i) {
+        Running& r = running_[i];
+        if (r.done() || r.in_prefill() != prefill) continue;
+        slices_.push_back(r.slice(std::min(chunk, rows)));
+        chosen_.push_back(i);
+        rows -= static_cast<int>(slices_.back().tokens.size());
+      }
+    }
+    return !slices_.empty();
+  }
+
+  // Runs the planned slices; false if none could run for want of cache pages.
+  bool step() {
+    Status status = engine_.step(slices_, &output_);
+    if (status.ok()) {
+      for (size_t s = 0; s < slices_.size(); ++s) observe(s, s);
+      return true;
+    }
+    // Rows are independent of their neighbours, so each slice may as well run alone: those that fit go on, the others wait for
+    // pages, and what is wrong with one request ends that one.
+    bool progress = false;
+    for (size_t s = 0; s < slices_.size(); ++s) {
+      status = engine_.step(std::span<const Slice>(slices_).subspan(s, 1), &output_);
+      if (status.ok()) {
+        observe(s, 0);
+        progress = true;
+      } else if (status.code() != Code::kExhausted) {
+        running_[chosen_[s]].fail(std::move(status));
+        progress = true;
+      } else {
+        exhausted_ = std::move(status);
+      }
+    }
+    return progress;
+  }
+
+  void observe(size_t slice, size_t in_output) {
+    running_[chosen_[slice]].observe(slices_[slice].logits.empty() ? std::span<const float>()
+                                                                   : output_.logits(in_output, 0));
+  }
+
+  // Nothing fits any more: the newest request ends so that the others can go on.
+  void retire_last() { running_[chosen_.back()].fail(exhausted_); }
+
+  void report() {
+    if (!options_.on_prefill || prompt_done_ == prompt_total_) return;
+    int64_t left = 0;
+    for (const Running& r : running_) left += r.done() ? 0 : r.prompt_left();
+    prompt_done_ = prompt_total_ - left;
+    options_.on_prefill(prompt_done_, prompt_total_);
+  }
+
+  Engine& engine_;
+  const GenerateOptions& options_;
+  std::vector<GenerateResult> results_;
+  std::vector<Running> running_;
+  std::vector<Slice> slices_;
+  std::vector<size_t> chosen_;
+  StepOutput output_;
+  Status exhausted_;
+  int64_t prompt_total_ = 0, prompt_done_ = 0;
+};
+
+}  // namespace
+
+std::vector<GenerateResult> generate(Engine& engine, std::span<GenerateRequest> requests, const GenerateOptions& options) {
+  return Batch(engine, requests, options).run();
+}
+
+}  // namespace decant
