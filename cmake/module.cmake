@@ -1,4 +1,4 @@
-# decant_module(NAME DEPENDS ... PRIVATE ...): the static library decant_NAME of src/NAME/*.cc, the test program NAME_test of
+# decant_module(NAME DEPENDS ... PRIVATE ... TEST ...): the static library decant_NAME of src/NAME/*.cc, the test program NAME_test of
 # src/NAME/*_test.cc and, with DECANT_BENCHMARKS, NAME_bench of src/NAME/*_bench.cc. Include paths start at src/.
 
 # Flags of everything we compile ourselves; warnings are errors. No implicit contraction: where a kernel fuses, it says so.
@@ -20,7 +20,7 @@ endif()
 target_include_directories(decant_flags INTERFACE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/include)
 
 function(decant_module name)
-  cmake_parse_arguments(ARG "" "" "DEPENDS;PRIVATE" ${ARGN})
+  cmake_parse_arguments(ARG "" "" "DEPENDS;PRIVATE;TEST" ${ARGN})
   set(dir ${CMAKE_SOURCE_DIR}/src/${name})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${dir}/*.cc)
   set(tests ${sources})
@@ -37,7 +37,7 @@ function(decant_module name)
   target_link_libraries(decant_${name} PUBLIC ${ARG_DEPENDS} decant_flags PRIVATE ${ARG_PRIVATE})
   if(DECANT_TESTS AND tests)
     add_executable(${name}_test ${tests})
-    target_link_libraries(${name}_test PRIVATE decant_${name} ${ARG_PRIVATE} GTest::gtest GTest::gtest_main decant_flags)
+    target_link_libraries(${name}_test PRIVATE decant_${name} ${ARG_PRIVATE} ${ARG_TEST} GTest::gtest GTest::gtest_main decant_flags)
     target_compile_definitions(${name}_test PRIVATE DECANT_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
     add_test(NAME ${name} COMMAND ${name}_test)
     set_tests_properties(${name} PROPERTIES LABELS unit)
