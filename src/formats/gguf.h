@@ -1,14 +1,15 @@
 // SPDX-FileCopyrightText: The Decant authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// GGUF versions 2 and 3, memory-mapped, whole or split in several files. Files are untrusted: every length, offset, count and
-// enumerator is checked against the file before it is used, and no count makes the reader allocate more than the file's size
-// justifies.
+// GGUF versions 2 and 3, memory-mapped, whole or split in several files. Files are untrusted: every length, offset,
+// count and enumerator is checked against the file before it is used, and no count makes the reader allocate more than
+// the file's size justifies.
 //
 //   DECANT_TRY(GgufFile file, GgufFile::open("model.gguf"));
 //   DECANT_TRY(uint64_t layers, file.require_uint("llama.block_count"));
 //   const GgufTensor* w = file.find_tensor("token_embd.weight");     // nullptr if absent
-//   std::span<const uint8_t> bytes = w->data;                         // ceil(rows * row_bytes), valid while `file` lives
+//   std::span<const uint8_t> bytes = w->data;                         // ceil(rows * row_bytes), valid while `file`
+//   lives
 #pragma once
 
 #include <cstdint>
@@ -29,18 +30,21 @@ namespace decant {
 
 // A metadata array. Strings point into the mapped file.
 struct GgufArray {
-  using Values = std::variant<std::vector<int64_t>, std::vector<uint64_t>, std::vector<double>, std::vector<std::string_view>>;
+  using Values =
+      std::variant<std::vector<int64_t>, std::vector<uint64_t>, std::vector<double>, std::vector<std::string_view>>;
   Values values;  // booleans and all signed types: int64; unsigned: uint64; f32 and f64: double; strings: views
   size_t size() const;
 };
 
-// A metadata value: bool, signed, unsigned, float, string (a view into the mapped file) or array. Nested arrays are refused.
+// A metadata value: bool, signed, unsigned, float, string (a view into the mapped file) or array. Nested arrays are
+// refused.
 using GgufValue = std::variant<bool, int64_t, uint64_t, double, std::string_view, std::shared_ptr<const GgufArray>>;
 
 struct GgufTensor {
   std::string name;
   DType type;
-  std::vector<int64_t> shape;     // GGUF order: shape[0] is the fastest (columns of a matrix); 1 to 4 dimensions, each >= 1
+  std::vector<int64_t>
+      shape;  // GGUF order: shape[0] is the fastest (columns of a matrix); 1 to 4 dimensions, each >= 1
   std::span<const uint8_t> data;  // exactly the tensor's bytes
   int file_index;                 // which split file holds it
   int64_t cols() const { return shape[0]; }
@@ -62,8 +66,8 @@ class GgufFile {
   const std::map<std::string, GgufValue, std::less<>>& metadata() const { return metadata_; }
   const GgufValue* find(std::string_view key) const;  // nullptr if absent
 
-  // Typed access. get_*: nullopt when absent, kCorrupt when present with another type or out of range (integers of any width
-  // and signedness convert when the value fits). require_*: kNotFound naming file and key when absent.
+  // Typed access. get_*: nullopt when absent, kCorrupt when present with another type or out of range (integers of any
+  // width and signedness convert when the value fits). require_*: kNotFound naming file and key when absent.
   Result<std::optional<uint64_t>> get_uint(std::string_view key) const;
   Result<std::optional<double>> get_float(std::string_view key) const;
   Result<std::optional<bool>> get_bool(std::string_view key) const;
@@ -111,6 +115,8 @@ class GgufWriter {
 
  private:
   void put_key(const std::string& key, uint32_t type);
+  void put_array(const std::string& key, uint32_t type, uint64_t count);
+  std::vector<uint8_t> header() const;
   struct Tensor {
     std::string name;
     DType type;
@@ -119,6 +125,7 @@ class GgufWriter {
   };
   std::vector<uint8_t> metadata_;
   uint64_t metadata_count_ = 0;
+  uint64_t alignment_ = 32;  // follows set("general.alignment", uint32_t)
   std::vector<Tensor> tensors_;
 };
 
