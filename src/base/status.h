@@ -88,7 +88,7 @@ class [[nodiscard]] Result {
  public:
   Result(T value) : value_(std::move(value)) {}              // NOLINT: implicit on purpose
   Result(Status status) : status_(std::move(status)) {       // NOLINT: implicit on purpose
-    if (status_.ok()) status_ = Status::internal("Result made from an OK status");
+    if (status_.ok()) status_ = Status::make(Code::kInternal, "Result made from an OK status");
   }
 
   bool ok() const { return value_.has_value(); }

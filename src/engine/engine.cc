@@ -28,11 +28,15 @@ bool is_cache_type(DType type) {
   }
 }
 
-Status check_cache_type(DType type, int dim, const char* which) {
+Status check_cache_type(const Device& device, DType type, int dim, const char* which) {
   const DTypeInfo& info = dtype_info(type);
   if (!is_cache_type(type)) {
     return Status::unsupported("cache type {} for {}; supported: f32, f16, bf16, q8_0, q5_1, q5_0, q4_1, q4_0, iq4_nl",
                                info.name, which);
+  }
+  if (!device.supports_cache_type(type)) {
+    return Status::unsupported("cache type {} for {}: the {} device does not have it; use f16", info.name, which,
+                               device.kind());
   }
   if (dim % info.block != 0) {
     return Status::unsupported("cache type {} for {}: the model's head dimension {} is not a multiple of {}; use f16",
@@ -80,8 +84,8 @@ Result<std::unique_ptr<Engine>> Engine::create(std::shared_ptr<const Model> mode
   engine->options_ = options;
   std::vector<KvLayout> layouts;
   for (const LayerConfig& layer : engine->model_->config().layers) {
-    DECANT_TRY_STATUS(check_cache_type(options.k_type, layer.k_dim, "keys (-ctk)"));
-    DECANT_TRY_STATUS(check_cache_type(options.v_type, layer.v_dim, "values (-ctv)"));
+    DECANT_TRY_STATUS(check_cache_type(engine->device(), options.k_type, layer.k_dim, "keys (-ctk)"));
+    DECANT_TRY_STATUS(check_cache_type(engine->device(), options.v_type, layer.v_dim, "values (-ctv)"));
     layouts.push_back({.k_type = options.k_type,
                        .v_type = options.v_type,
                        .n_kv_heads = layer.n_kv_heads,
@@ -603,7 +607,7 @@ Status Engine::step(std::span<const Slice> slices, StepOutput* output, LayerRang
       if (hidden_rows > 0) DECANT_TRY_STATUS(read_hidden(slices, layer + 1, output));
     }
     if (logit_rows > 0) DECANT_TRY_STATUS(read_logits(slices, output));
-    return {};
+    return device().status();
   };
   if (Status status = run(); !status.ok()) {
     for (const Slice& s : slices) cache_->shrink(s.sequence);

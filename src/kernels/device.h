@@ -14,6 +14,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "base/dtype.h"
 #include "base/status.h"
 
 namespace decant {
@@ -79,6 +80,11 @@ class Device {
   virtual int threads() const { return 1; }
   // What the ops of table() take as their first argument.
   virtual Queue& queue() = 0;
+
+  // Whether kv_write and attention know keys or values of this type; the engine refuses others.
+  virtual bool supports_cache_type(DType) const { return true; }
+  // Waits for the queued work; kInternal if the device failed (a lost GPU). A CPU cannot.
+  virtual Status status() { return {}; }
 
   // kExhausted when there is not that much memory. Aligned to 64 bytes, zero-filled (lazily where the system can).
   Result<DeviceBuffer> alloc(size_t bytes);

@@ -1,0 +1,548 @@
+// SPDX-FileCopyrightText: The Decant authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// The CUDA kernel table: plain kernels that follow table.h operation by operation, one thread per output element (or per key, or
+// per value dimension), every sum sequential. They are the GPU's specification, not its fast path. Compiled with
+// --fmad=false, so only __fmaf_rn fuses.
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include <vector>
+
+#include "kernels/cuda_device.h"
+#include "kernels/table.h"
+
+namespace decant {
+namespace {
+
+constexpr int kThreads = 256;
+
+class CudaQueue final : public Queue {
+ public:
+  cudaStream_t stream = nullptr;
+};
+
+cudaStream_t stream_of(Queue& queue) { return static_cast<CudaQueue&>(queue).stream; }
+
+unsigned blocks_for(int64_t items) { return static_cast<unsigned>((items + kThreads - 1) / kThreads); }
+
+// ---- arithmetic of table.h ----
+
+__device__ float exp_spec(float x) {
+  if (!(x >= -87.0f)) return x != x ? x : 0.0f;
+  x = fminf(x, 88.0f);
+  const float n = rintf(__fmul_rn(x, 1.44269504088896341f));
+  float r = __fmaf_rn(-n, 0.693359375f, x);
+  r = __fmaf_rn(-n, -2.12194440e-4f, r);
+  float p = 1.0f / 720.0f;
+  p = __fmaf_rn(p, r, 1.0f / 120.0f);
+  p = __fmaf_rn(p, r, 1.0f / 24.0f);
+  p = __fmaf_rn(p, r, 1.0f / 6.0f);
+  p = __fmaf_rn(p, r, 0.5f);
+  p = __fmaf_rn(p, r, 1.0f);
+  p = __fmaf_rn(p, r, 1.0f);
+  return __fmul_rn(p, __int_as_float((static_cast<int>(n) + 127) << 23));
+}
+
+__device__ float cap_spec(float x, float cap) {
+  const float z = __fdiv_rn(x, cap);
+  const float t = __fadd_rn(1.0f, -__fdiv_rn(2.0f, __fadd_rn(1.0f, exp_spec(__fmul_rn(2.0f, z)))));
+  return __fmul_rn(cap, t);
+}
+
+__device__ float activate(Activation a, float x) {
+  if (a == Activation::kSilu) return __fdiv_rn(x, __fadd_rn(1.0f, exp_spec(-x)));
+  const float cubic = __fmul_rn(__fmul_rn(0.044715f, x), x);
+  const float u = __fmul_rn(0.797884560802865356f, __fmaf_rn(cubic, x, x));
+  return __fdiv_rn(x, __fadd_rn(1.0f, exp_spec(__fmul_rn(-2.0f, u))));
+}
+
+// Sum of lane[0..15] in shared memory in the order of table.h.
+__device__ float reduce16(const float* lane) {
+  float v[16];
+  for (int i = 0; i < 16; ++i) v[i] = lane[i];
+  for (int half = 8; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) v[i] = __fadd_rn(v[i], v[i + half]);
+  }
+  return v[0];
+}
+
+__device__ float load_float(const uint8_t* p, DType type, int64_t i) {
+  if (type == DType::kF32) return reinterpret_cast<const float*>(p)[i];
+  if (type == DType::kF16) return __half2float(reinterpret_cast<const __half*>(p)[i]);
+  return __bfloat162float(reinterpret_cast<const __nv_bfloat16*>(p)[i]);
+}
+
+__device__ void store_float(uint8_t* p, DType type, int64_t i, float v) {
+  if (type == DType::kF32) {
+    reinterpret_cast<float*>(p)[i] = v;
+  } else if (type == DType::kF16) {
+    reinterpret_cast<__half*>(p)[i] = __float2half_rn(v);
+  } else {
+    reinterpret_cast<__nv_bfloat16*>(p)[i] = __float2bfloat16_rn(v);
+  }
+}
+
+// ---- weights (layout in weight.h) ----
+
+struct BlockView {
+  const uint8_t* codes;
+  const uint8_t* scales;
+  const uint8_t* mins;
+};
+
+__device__ BlockView block_view(const uint8_t* data, const WeightLayout& l, int64_t cols, int64_t group, int64_t block) {
+  const int64_t code_bytes = l.bits * 64;
+  const int64_t scale_bytes = (32 / l.sub) * 16 * (l.f32_scales ? 4 : 2);
+  const int64_t bytes = code_bytes + scale_bytes * (l.has_min ? 2 : 1);
+  const uint8_t* p = data + (group * (cols / 32) + block) * bytes;
+  return {p, p + code_bytes, p + code_bytes + scale_bytes};
+}
+
+__device__ int code_at(const BlockView& b, const WeightLayout& l, int row, int col) {
+  if (l.bits == 8) return b.codes[(col / 4) * 64 + 4 * row + col % 4];
+  const int byte = b.codes[((col % 16) / 4) * 64 + 4 * row + col % 4];
+  return col < 16 ? byte & 15 : byte >> 4;
+}
+
+__device__ float number_at(const uint8_t* p, bool f32, int i) {
+  return f32 ? reinterpret_cast<const float*>(p)[i] : __half2float(reinterpret_cast<const __half*>(p)[i]);
+}
+
+__global__ void embed_kernel(const uint8_t* data, WeightLayout l, int64_t cols, const int32_t* tokens, int64_t rows, float scale,
+                             float* out) {
+  const int64_t i = blockIdx.x * static_cast<int64_t>(kThreads) + threadIdx.x;
+  if (i >= rows * cols) return;
+  const int64_t token = tokens[i / cols];
+  const int64_t col = i % cols;
+  if (token < 0) return;
+  const int64_t group = token / 16;
+  const int row = static_cast<int>(token % 16);
+  float w;
+  if (!l.quantized) {
+    w = load_float(data, l.float_type, (group * cols + col) * 16 + row);
+  } else {
+    const BlockView b = block_view(data, l, cols, group, col / 32);
+    const int c = static_cast<int>(col % 32);
+    const int k = (c / l.sub) * 16 + row;
+    const float s = number_at(b.scales, l.f32_scales, k);
+    const float u = static_cast<float>(code_at(b, l, row, c) - l.zero);
+    w = l.has_min ? __fmaf_rn(s, u, number_at(b.mins, l.f32_scales, k)) : __fmul_rn(s, u);
+  }
+  out[i] = __fmul_rn(w, scale);
+}
+
+__global__ void matmul_kernel(const uint8_t* data, WeightLayout l, int64_t outputs, int64_t cols, const float* x, const int8_t* q,
+                              const float* d, const float* ds16, const float* ds32, const float* bias, bool accumulate, float* y,
+                              int64_t ldy) {
+  const int64_t o = blockIdx.x * static_cast<int64_t>(kThreads) + threadIdx.x;
+  const int64_t t = blockIdx.y;
+  if (o >= outputs) return;
+  const int64_t group = o / 16;
+  const int row = static_cast<int>(o % 16);
+  float acc = 0.0f;
+  if (!l.quantized) {
+    for (int64_t k = 0; k < cols; ++k) {
+      acc = __fmaf_rn(load_float(data, l.float_type, (group * cols + k) * 16 + row), x[t * cols + k], acc);
+    }
+  } else {
+    const int subs = 32 / l.sub;
+    for (int64_t block = 0; block < cols / 32; ++block) {
+      const BlockView b = block_view(data, l, cols, group, block);
+      const int8_t* qb = q + t * cols + block * 32;
+      const float db = d[t * (cols / 32) + block];
+      for (int s = 0; s < subs; ++s) {
+        int dot = 0;
+        for (int c = s * l.sub; c < (s + 1) * l.sub; ++c) dot += (code_at(b, l, row, c) - l.zero) * qb[c];
+        acc = __fmaf_rn(static_cast<float>(dot), __fmul_rn(number_at(b.scales, l.f32_scales, s * 16 + row), db), acc);
+      }
+      if (!l.has_min) continue;
+      for (int s = 0; s < subs; ++s) {
+        const float ds = l.sub == 32 ? ds32[t * (cols / 32) + block] : ds16[t * (cols / 16) + block * 2 + s];
+        acc = __fmaf_rn(number_at(b.mins, l.f32_scales, s * 16 + row), ds, acc);
+      }
+    }
+  }
+  if (bias != nullptr) acc = __fadd_rn(acc, bias[o]);
+  float* out = y + t * ldy + o;
+  *out = accumulate ? __fadd_rn(*out, acc) : acc;
+}
+
+// ---- rows ----
+
+__global__ void rms_norm_kernel(const float* x, const float* weight, float eps, int64_t dim, float* y) {
+  __shared__ float lanes[16];
+  __shared__ float scale;
+  const float* row = x + blockIdx.x * dim;
+  float* out = y + blockIdx.x * dim;
+  if (threadIdx.x < 16) {
+    float sum = 0.0f;
+    for (int64_t i = threadIdx.x; i < dim; i += 16) sum = __fmaf_rn(row[i], row[i], sum);
+    lanes[threadIdx.x] = sum;
+  }
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    const float mean = __fmul_rn(reduce16(lanes), __fdiv_rn(1.0f, static_cast<float>(dim)));
+    scale = __fdiv_rn(1.0f, __fsqrt_rn(__fadd_rn(mean, eps)));
+  }
+  __syncthreads();
+  for (int64_t i = threadIdx.x; i < dim; i += blockDim.x) out[i] = __fmul_rn(__fmul_rn(row[i], scale), weight[i]);
+}
+
+__global__ void quantize_kernel(const float* x, int64_t blocks, int8_t* q, float* d, int32_t* sum16, float* ds16, float* ds32) {
+  const int64_t i = blockIdx.x * static_cast<int64_t>(kThreads) + threadIdx.x;
+  if (i >= blocks) return;
+  const float* v = x + i * 32;
+  float amax = 0.0f;
+  for (int k = 0; k < 32; ++k) amax = fmaxf(amax, fabsf(v[k]));
+  const float scale = __fdiv_rn(amax, 127.0f);
+  const float inverse = amax > 0.0f ? __fdiv_rn(127.0f, amax) : 0.0f;
+  int sums[2] = {0, 0};
+  for (int k = 0; k < 32; ++k) {
+    const float r = rintf(__fmul_rn(v[k], inverse));
+    const int code = r != r ? 0 : static_cast<int>(fminf(fmaxf(r, -127.0f), 127.0f));
+    q[i * 32 + k] = static_cast<int8_t>(code);
+    sums[k / 16] += code;
+  }
+  d[i] = scale;
+  for (int h = 0; h < 2; ++h) {
+    sum16[i * 2 + h] = sums[h];
+    ds16[i * 2 + h] = __fmul_rn(scale, static_cast<float>(sums[h]));
+  }
+  ds32[i] = __fmul_rn(scale, static_cast<float>(sums[0] + sums[1]));
+}
+
+__global__ void rope_kernel(float* x, int64_t pairs, int heads, int head_dim, int half, bool interleaved, const float* cos,
+                            const float* sin) {
+  const int64_t i = blockIdx.x * static_cast<int64_t>(kThreads) + threadIdx.x;
+  if (i >= pairs) return;
+  const int64_t pair = i % half;
+  const int64_t head = i / half;  // row * heads + head
+  float* h = x + head * head_dim;
+  float* pa = interleaved ? h + 2 * pair : h + pair;
+  float* pb = interleaved ? pa + 1 : pa + half;
+  const float c = cos[head / heads * half + pair];
+  const float s = sin[head / heads * half + pair];
+  const float a = *pa;
+  const float b = *pb;
+  *pa = __fmaf_rn(a, c, -__fmul_rn(b, s));
+  *pb = __fmaf_rn(a, s, __fmul_rn(b, c));
+}
+
+__global__ void glu_kernel(Activation a, const float* gate, const float* up, int64_t n, float* y) {
+  const int64_t i = blockIdx.x * static_cast<int64_t>(kThreads) + threadIdx.x;
+  if (i < n) y[i] = __fmul_rn(activate(a, gate[i]), up[i]);
+}
+
+__global__ void add_kernel(const float* x, int64_t n, float* y) {
+  const int64_t i = blockIdx.x * static_cast<int64_t>(kThreads) + threadIdx.x;
+  if (i < n) y[i] = __fadd_rn(y[i], x[i]);
+}
+
+__global__ void soft_cap_kernel(float cap, int64_t n, float* x) {
+  const int64_t i = blockIdx.x * static_cast<int64_t>(kThreads) + threadIdx.x;
+  if (i < n) x[i] = cap_spec(x[i], cap);
+}
+
+__global__ void gather_kernel(const float* x, const int32_t* index, int64_t n, int64_t dim, float* out) {
+  const int64_t i = blockIdx.x * static_cast<int64_t>(kThreads) + threadIdx.x;
+  if (i < n) out[i] = x[index[i / dim] * dim + i % dim];
+}
+
+// ---- cache; float types only (CudaDevice::supports_cache_type) ----
+
+struct CacheView {
+  DType k_type, v_type;
+  int kv_heads, k_dim, v_dim;
+  int64_t k_tile, v_tile;  // bytes
+
+  __device__ int64_t page_bytes() const { return kv_heads * (k_tile + v_tile); }
+  // Element index of key dimension d of `key` in its K tile, and of value dimension e in its V tile.
+  __device__ int64_t k_index(int key, int d) const { return static_cast<int64_t>(d) * kPageKeys + key; }
+  __device__ int64_t v_index(int key, int e) const { return static_cast<int64_t>(key) * v_dim + e; }
+  __device__ int64_t k_offset(int64_t slot, int head) const { return slot / kPageKeys * page_bytes() + head * (k_tile + v_tile); }
+};
+
+CacheView view_of(const KvLayout& l) {
+  return {l.k_type, l.v_type, l.n_kv_heads, l.k_dim, l.v_dim, static_cast<int64_t>(l.k_tile_bytes()),
+          static_cast<int64_t>(l.v_tile_bytes())};
+}
+
+__global__ void kv_write_kernel(CacheView c, uint8_t* pool, const int32_t* slots, const float* k, const float* v) {
+  const int64_t row = blockIdx.x;
+  const int64_t slot = slots[row];
+  const int key = static_cast<int>(slot % kPageKeys);
+  for (int i = threadIdx.x; i < c.kv_heads * c.k_dim; i += blockDim.x) {
+    store_float(pool + c.k_offset(slot, i / c.k_dim), c.k_type, c.k_index(key, i % c.k_dim), k[row * c.kv_heads * c.k_dim + i]);
+  }
+  for (int i = threadIdx.x; i < c.kv_heads * c.v_dim; i += blockDim.x) {
+    store_float(pool + c.k_offset(slot, i / c.v_dim) + c.k_tile, c.v_type, c.v_index(key, i % c.v_dim),
+                v[row * c.kv_heads * c.v_dim + i]);
+  }
+}
+
+// One block of threads moves all keys in order: a destination may be a later key's source.
+__global__ void kv_move_kernel(CacheView c, uint8_t* pool, const int32_t* from, const int32_t* to, int64_t n) {
+  for (int64_t j = 0; j < n; ++j) {
+    const int64_t a = from[j];
+    const int64_t b = to[j];
+    for (int i = threadIdx.x; i < c.kv_heads * c.k_dim; i += blockDim.x) {
+      const float value = load_float(pool + c.k_offset(a, i / c.k_dim), c.k_type, c.k_index(a % kPageKeys, i % c.k_dim));
+      store_float(pool + c.k_offset(b, i / c.k_dim), c.k_type, c.k_index(b % kPageKeys, i % c.k_dim), value);
+    }
+    for (int i = threadIdx.x; i < c.kv_heads * c.v_dim; i += blockDim.x) {
+      const float value =
+          load_float(pool + c.k_offset(a, i / c.v_dim) + c.k_tile, c.v_type, c.v_index(a % kPageKeys, i % c.v_dim));
+      store_float(pool + c.k_offset(b, i / c.v_dim) + c.k_tile, c.v_type, c.v_index(b % kPageKeys, i % c.v_dim), value);
+    }
+    __syncthreads();
+  }
+}
+
+struct AttentionView {
+  CacheView cache;
+  const uint8_t* pool;
+  const float* q;
+  float* out;
+  int heads;
+  float scale, soft_cap;
+  int window, sinks;
+  const AttnRow* rows;
+  const int32_t* pages;
+  const int32_t* paths;
+};
+
+// One thread block per (row, head); 64 threads hold a block's keys, then all threads hold the value dimensions.
+__global__ void attention_kernel(AttentionView a) {
+  __shared__ float p[kPageKeys];
+  __shared__ int64_t slot[kPageKeys];
+  __shared__ float lanes[16];
+  __shared__ float m_b, l_b;
+  extern __shared__ float o[];  // [v_dim]
+  const CacheView& c = a.cache;
+  const int64_t row = blockIdx.x;
+  const int head = blockIdx.y;
+  const int kv_head = head / (a.heads / c.kv_heads);
+  const AttnRow r = a.rows[row];
+  const float* q = a.q + (row * a.heads + head) * c.k_dim;
+  float m = 0.0f;
+  float l = 0.0f;
+  bool first = true;
+  for (int e = threadIdx.x; e < c.v_dim; e += blockDim.x) o[e] = 0.0f;
+  for (int begin = r.key_begin / kPageKeys * kPageKeys; begin < r.n_keys; begin += kPageKeys) {
+    if (threadIdx.x < kPageKeys) {
+      const int j = begin + threadIdx.x;
+      bool visible = j >= r.key_begin && j < r.n_keys;
+      if (visible && a.window > 0) visible = r.ordinal - j < a.window || j - r.key_begin < a.sinks;
+      slot[threadIdx.x] = -1;
+      if (visible) {
+        const int s = j < r.identity ? j : a.paths[r.path + j - r.identity];
+        slot[threadIdx.x] = static_cast<int64_t>(a.pages[r.page_table + s / kPageKeys]) * kPageKeys + s % kPageKeys;
+        const uint8_t* tile = a.pool + c.k_offset(slot[threadIdx.x], kv_head);
+        float dot = 0.0f;
+        for (int d = 0; d < c.k_dim; ++d) dot = __fmaf_rn(q[d], load_float(tile, c.k_type, c.k_index(s % kPageKeys, d)), dot);
+        const float score = __fmul_rn(a.scale, dot);
+        p[threadIdx.x] = a.soft_cap > 0.0f ? cap_spec(score, a.soft_cap) : score;
+      }
+    }
+    __syncthreads();
+    if (threadIdx.x == 0) {
+      m_b = -INFINITY;
+      for (int j = 0; j < kPageKeys; ++j) {
+        if (slot[j] >= 0) m_b = fmaxf(m_b, p[j]);
+      }
+    }
+    __syncthreads();
+    bool any = false;
+    for (int j = 0; j < kPageKeys; ++j) any = any || slot[j] >= 0;
+    if (!any) {
+      __syncthreads();
+      continue;
+    }
+    if (threadIdx.x < kPageKeys) p[threadIdx.x] = slot[threadIdx.x] >= 0 ? exp_spec(__fadd_rn(p[threadIdx.x], -m_b)) : 0.0f;
+    __syncthreads();
+    if (threadIdx.x < 16) {
+      float sum = 0.0f;
+      for (int j = threadIdx.x; j < kPageKeys; j += 16) sum = __fadd_rn(sum, p[j]);
+      lanes[threadIdx.x] = sum;
+    }
+    __syncthreads();
+    if (threadIdx.x == 0) l_b = reduce16(lanes);
+    __syncthreads();
+    const float m_new = first ? m_b : fmaxf(m, m_b);
+    const float keep = first ? 0.0f : exp_spec(__fadd_rn(m, -m_new));
+    const float take = first ? 1.0f : exp_spec(__fadd_rn(m_b, -m_new));
+    for (int e = threadIdx.x; e < c.v_dim; e += blockDim.x) {
+      float sum = 0.0f;
+      for (int j = 0; j < kPageKeys; ++j) {
+        if (slot[j] < 0) continue;
+        const uint8_t* tile = a.pool + c.k_offset(slot[j], kv_head) + c.k_tile;
+        sum = __fmaf_rn(p[j], load_float(tile, c.v_type, c.v_index(static_cast<int>(slot[j] % kPageKeys), e)), sum);
+      }
+      o[e] = first ? sum : __fmaf_rn(o[e], keep, __fmul_rn(sum, take));
+    }
+    l = first ? l_b : __fmaf_rn(l, keep, __fmul_rn(l_b, take));
+    m = m_new;
+    first = false;
+    __syncthreads();
+  }
+  float* out = a.out + (row * a.heads + head) * c.v_dim;
+  for (int e = threadIdx.x; e < c.v_dim; e += blockDim.x) out[e] = first ? 0.0f : __fdiv_rn(o[e], l);
+}
+
+// ---- the table ----
+
+void embed(Queue& queue, const Weight& w, DevPtr<const int32_t> tokens, int64_t rows, float scale, DevPtr<float> out) {
+  embed_kernel<<<blocks_for(rows * w.cols), kThreads, 0, stream_of(queue)>>>(w.data.raw(), w.layout, w.cols, tokens.raw(), rows,
+                                                                             scale, out.raw());
+}
+
+void rms_norm(Queue& queue, DevPtr<const float> x, DevPtr<const float> weight, float eps, int64_t rows, int64_t dim,
+              DevPtr<float> y) {
+  rms_norm_kernel<<<static_cast<unsigned>(rows), 128, 0, stream_of(queue)>>>(x.raw(), weight.raw(), eps, dim, y.raw());
+}
+
+void quantize(Queue& queue, DevPtr<const float> x, int64_t rows, int64_t cols, const QuantizedRows& out) {
+  const int64_t blocks = rows * cols / 32;
+  quantize_kernel<<<blocks_for(blocks), kThreads, 0, stream_of(queue)>>>(x.raw(), blocks, out.q.raw(), out.d.raw(),
+                                                                         out.sum16.raw(), out.ds16.raw(), out.ds32.raw());
+}
+
+void matmul(Queue& queue, std::span<const MatmulArgs> args) {
+  for (const MatmulArgs& m : args) {
+    const dim3 grid(blocks_for(m.w.rows), static_cast<unsigned>(m.rows));
+    matmul_kernel<<<grid, kThreads, 0, stream_of(queue)>>>(m.w.data.raw(), m.w.layout, m.w.rows, m.w.cols, m.x.raw(),
+                                                           m.xq.q.raw(), m.xq.d.raw(), m.xq.ds16.raw(), m.xq.ds32.raw(),
+                                                           m.bias.raw(), m.accumulate, m.y.raw(), m.ldy);
+  }
+}
+
+void rope(Queue& queue, const RopeArgs& a) {
+  const int half = a.rot_dim / 2;
+  const int64_t pairs = a.rows * a.heads * half;
+  rope_kernel<<<blocks_for(pairs), kThreads, 0, stream_of(queue)>>>(a.x.raw(), pairs, a.heads, a.head_dim, half, a.interleaved,
+                                                                    a.cos.raw(), a.sin.raw());
+}
+
+void kv_write(Queue& queue, const KvWriteArgs& a) {
+  kv_write_kernel<<<static_cast<unsigned>(a.rows), 128, 0, stream_of(queue)>>>(view_of(a.layout), a.pool.raw(), a.slots.raw(),
+                                                                               a.k.raw(), a.v.raw());
+}
+
+void kv_move(Queue& queue, const KvMoveArgs& a) {
+  kv_move_kernel<<<1, kThreads, 0, stream_of(queue)>>>(view_of(a.layout), a.pool.raw(), a.from.raw(), a.to.raw(), a.n);
+}
+
+void attention(Queue& queue, const AttentionArgs& a) {
+  int64_t rows = 0;
+  for (const AttnGroup& g : a.groups) rows = g.row_end > rows ? g.row_end : rows;
+  const AttentionView view{view_of(a.layout), a.pool.raw(), a.q.raw(), a.out.raw(), a.heads, a.scale, a.soft_cap,
+                           a.window, a.sinks, a.rows.raw(), a.pages.raw(), a.paths.raw()};
+  const dim3 grid(static_cast<unsigned>(rows), static_cast<unsigned>(a.heads));
+  attention_kernel<<<grid, 128, static_cast<size_t>(a.layout.v_dim) * sizeof(float), stream_of(queue)>>>(view);
+}
+
+void glu(Queue& queue, Activation activation, DevPtr<const float> gate, DevPtr<const float> up, int64_t n, DevPtr<float> y) {
+  glu_kernel<<<blocks_for(n), kThreads, 0, stream_of(queue)>>>(activation, gate.raw(), up.raw(), n, y.raw());
+}
+
+void add(Queue& queue, DevPtr<const float> x, int64_t n, DevPtr<float> y) {
+  add_kernel<<<blocks_for(n), kThreads, 0, stream_of(queue)>>>(x.raw(), n, y.raw());
+}
+
+void soft_cap(Queue& queue, float cap, int64_t n, DevPtr<float> x) {
+  soft_cap_kernel<<<blocks_for(n), kThreads, 0, stream_of(queue)>>>(cap, n, x.raw());
+}
+
+void gather_rows(Queue& queue, DevPtr<const float> x, DevPtr<const int32_t> index, int64_t rows, int64_t dim, DevPtr<float> out) {
+  gather_kernel<<<blocks_for(rows * dim), kThreads, 0, stream_of(queue)>>>(x.raw(), index.raw(), rows * dim, dim, out.raw());
+}
+
+constexpr KernelTable kCudaTable = {
+    .name = "cuda",
+    .requirements = "an NVIDIA GPU of compute capability 9.0",
+    .embed = embed,
+    .rms_norm = rms_norm,
+    .quantize = quantize,
+    .matmul = matmul,
+    .rope = rope,
+    .kv_write = kv_write,
+    .kv_move = kv_move,
+    .attention = attention,
+    .glu = glu,
+    .add = add,
+    .soft_cap = soft_cap,
+    .gather_rows = gather_rows,
+};
+
+// nvcc cannot evaluate fmt's compile-time format strings, so messages are plain strings here.
+Status cuda_status(cudaError_t error) {
+  return Status::make(Code::kInternal, std::string("cuda: ") + cudaGetErrorString(error));
+}
+
+class CudaDevice final : public Device {
+ public:
+  CudaDevice() : Device(&kCudaTable) {}
+  ~CudaDevice() override {
+    if (queue_.stream != nullptr) cudaStreamDestroy(queue_.stream);
+  }
+  Status open() {
+    if (const cudaError_t error = cudaStreamCreate(&queue_.stream); error != cudaSuccess) {
+      return cuda_status(error);
+    }
+    return {};
+  }
+
+  std::string_view kind() const override { return "cuda"; }
+  Queue& queue() override { return queue_; }
+  bool supports_cache_type(DType type) const override { return is_float(type); }
+  void copy_in(DevPtr<void> dst, const void* src, size_t bytes) override {
+    // Ordered after the kernels queued before; pageable memory is staged by the driver before the call returns.
+    cudaMemcpyAsync(dst.raw(), src, bytes, cudaMemcpyHostToDevice, queue_.stream);
+  }
+  void copy_out(void* dst, DevPtr<const void> src, size_t bytes) override {
+    cudaMemcpyAsync(dst, src.raw(), bytes, cudaMemcpyDeviceToHost, queue_.stream);
+    cudaStreamSynchronize(queue_.stream);
+  }
+  void copy(DevPtr<void> dst, DevPtr<const void> src, size_t bytes) override {
+    cudaMemcpyAsync(dst.raw(), src.raw(), bytes, cudaMemcpyDeviceToDevice, queue_.stream);
+  }
+  Status status() override {
+    const cudaError_t error = cudaStreamSynchronize(queue_.stream);
+    if (error == cudaSuccess) return {};
+    return cuda_status(error);
+  }
+
+ protected:
+  void* alloc_raw(size_t bytes) override {
+    void* address = nullptr;
+    if (cudaMalloc(&address, bytes) != cudaSuccess) {
+      cudaGetLastError();  // out of memory is reported by nullptr; it must not surface again
+      return nullptr;
+    }
+    cudaMemsetAsync(address, 0, bytes, queue_.stream);
+    return address;
+  }
+  void free_raw(void* address, size_t) override {
+    cudaStreamSynchronize(queue_.stream);
+    cudaFree(address);
+  }
+
+ private:
+  CudaQueue queue_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Device>> make_cuda_device() {
+  int count = 0;
+  if (cudaGetDeviceCount(&count) != cudaSuccess || count == 0) {
+    return Status::make(Code::kNotFound, "no CUDA device on this machine");
+  }
+  auto device = std::make_unique<CudaDevice>();
+  DECANT_TRY_STATUS(device->open());
+  return std::unique_ptr<Device>(std::move(device));
+}
+
+}  // namespace decant
