@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -15,16 +16,17 @@ namespace {
 
 Status errno_status(const std::string& path, const char* what) {
   const int error = errno;
-  const Code code = error == ENOENT                        ? Code::kNotFound
-                    : (error == ENOSPC || error == EDQUOT) ? Code::kExhausted
-                                                           : Code::kIo;
+  const Code code = error == ENOENT                                          ? Code::kNotFound
+                    : (error == ENOSPC || error == EDQUOT || error == EFBIG) ? Code::kExhausted
+                                                                             : Code::kIo;
   return Status::make(code, fmt::format("{}: cannot {}: {}", path, what, std::strerror(error)));
 }
 
 }  // namespace
 
 Result<MappedFile> MappedFile::open(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  // Without O_NONBLOCK the open of a pipe waits for a writer before its kind can be refused.
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) return errno_status(path, "open");
   struct stat info {};
   if (::fstat(fd, &info) != 0) {
@@ -68,10 +70,13 @@ MappedFile::~MappedFile() {
 }
 
 void MappedFile::release(size_t offset, size_t size) const {
+  if (data_ == nullptr || offset >= size_) return;
   const size_t page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  const size_t end = offset + std::min(size, size_ - offset);
   const size_t first = (offset + page - 1) / page * page;
-  const size_t last = (offset + size) / page * page;
-  if (data_ == nullptr || first >= last || last > size_ + page) return;
+  // Only whole pages, except that the file's last page has no other user.
+  const size_t last = end == size_ ? (end + page - 1) / page * page : end / page * page;
+  if (first >= last) return;
   ::madvise(const_cast<uint8_t*>(data_) + first, last - first, MADV_DONTNEED);
 }
 
@@ -88,7 +93,9 @@ Result<AtomicFile> AtomicFile::create(const std::string& path) {
 }
 
 AtomicFile::AtomicFile(AtomicFile&& other) noexcept
-    : path_(std::move(other.path_)), temporary_(std::exchange(other.temporary_, {})), fd_(std::exchange(other.fd_, -1)) {}
+    : path_(std::move(other.path_)),
+      temporary_(std::exchange(other.temporary_, {})),
+      fd_(std::exchange(other.fd_, -1)) {}
 
 AtomicFile::~AtomicFile() {
   if (fd_ >= 0) ::close(fd_);
