@@ -1,0 +1,208 @@
+// SPDX-FileCopyrightText: The Decant authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// Everything but matrix products and attention. Included once per target (table_target.h).
+
+inline CpuQueue& cpu(Queue& queue) { return static_cast<CpuQueue&>(queue); }
+
+// Rows given to a thread at a time, so that a region is worth its start.
+inline int64_t row_grain(int64_t floats_per_row) { return std::max<int64_t>(1, 8192 / std::max<int64_t>(1, floats_per_row)); }
+
+inline float weight_at(const Weight& w, const uint8_t* group, int64_t col, int row) {
+  const WeightLayout& l = w.layout;
+  if (!l.quantized) {
+    const int64_t i = col * kGroupRows + row;
+    if (l.float_type == DType::kF32) return reinterpret_cast<const float*>(group)[i];
+    const uint16_t h = reinterpret_cast<const uint16_t*>(group)[i];
+    return l.float_type == DType::kF16 ? half_to_float(h) : bf16_to_float(h);
+  }
+  const uint8_t* block = group + static_cast<size_t>(col / kBlockCols) * l.block_bytes();
+  const int c = static_cast<int>(col % kBlockCols);
+  int code;
+  if (l.bits == 8) {
+    code = block[(c / 4) * 64 + 4 * row + c % 4];
+  } else {
+    const uint8_t byte = block[((c % 16) / 4) * 64 + 4 * row + c % 4];
+    code = c < 16 ? byte & 15 : byte >> 4;
+  }
+  const auto number = [&](const uint8_t* p) {
+    const int i = c / l.sub * kGroupRows + row;
+    return l.f32_scales ? reinterpret_cast<const float*>(p)[i] : half_to_float(reinterpret_cast<const uint16_t*>(p)[i]);
+  };
+  const float u = static_cast<float>(code - l.zero);
+  const uint8_t* scales = block + l.code_bytes();
+  const float s = number(scales);
+  return l.has_min ? std::fma(s, u, number(scales + l.scale_bytes())) : s * u;
+}
+
+inline void embed(Queue& queue, const Weight& w, DevPtr<const int32_t> tokens, int64_t rows, float scale, DevPtr<float> out) {
+  cpu(queue).pool().parallel_for(rows, row_grain(w.cols), [&](int64_t begin, int64_t end, int) {
+    for (int64_t r = begin; r < end; ++r) {
+      const int64_t token = tokens.raw()[r];
+      if (token < 0) continue;
+      const uint8_t* group = w.data.raw() + static_cast<size_t>(token / kGroupRows) * w.layout.group_bytes(w.cols);
+      float* y = out.raw() + r * w.cols;
+      for (int64_t c = 0; c < w.cols; ++c) y[c] = weight_at(w, group, c, static_cast<int>(token % kGroupRows)) * scale;
+    }
+  });
+}
+
+inline void rms_norm_row(const float* x, const float* weight, float eps, int64_t dim, float* y) {
+  F sum = set1(0.0f);
+  int64_t i = 0;
+  for (; i + 16 <= dim; i += 16) {
+    const F v = load(x + i);
+    sum = fma(v, v, sum);
+  }
+  if (i < dim) {
+    float tail[16] = {};
+    std::memcpy(tail, x + i, static_cast<size_t>(dim - i) * sizeof(float));
+    const F v = load(tail);
+    sum = select_lanes(first_lanes(dim - i), fma(v, v, sum), sum);
+  }
+  const float mean = reduce_add(sum) * (1.0f / static_cast<float>(dim));
+  const float scale = 1.0f / std::sqrt(mean + eps);
+  const F s = set1(scale);
+  for (i = 0; i + 16 <= dim; i += 16) store(y + i, load(x + i) * s * load(weight + i));
+  for (; i < dim; ++i) y[i] = (x[i] * scale) * weight[i];
+}
+
+inline void rms_norm(Queue& queue, DevPtr<const float> x, DevPtr<const float> weight, float eps, int64_t rows, int64_t dim,
+                     DevPtr<float> y) {
+  cpu(queue).pool().parallel_for(rows, row_grain(dim), [&](int64_t begin, int64_t end, int) {
+    for (int64_t r = begin; r < end; ++r) rms_norm_row(x.raw() + r * dim, weight.raw(), eps, dim, y.raw() + r * dim);
+  });
+}
+
+inline void quantize_block(const float* x, int8_t* q, float* d, int32_t* sum16, float* ds16, float* ds32) {
+  const F a = load(x);
+  const F b = load(x + 16);
+  const F zero = set1(0.0f);
+  // NaN loses every comparison, so it does not count.
+  const F peak = max(max(a, neg(a)), max(max(b, neg(b)), zero));
+  const float amax = reduce_max(max(peak, zero));
+  const float scale = amax / 127.0f;
+  const F inverse = set1(amax > 0.0f ? 127.0f / amax : 0.0f);
+  int sums[2] = {0, 0};
+  for (int h = 0; h < 2; ++h) {
+    float codes[16];
+    store(codes, rint((h == 0 ? a : b) * inverse));
+    for (int i = 0; i < 16; ++i) {
+      const float c = codes[i];
+      const int code = c >= -127.0f ? (c <= 127.0f ? static_cast<int>(c) : 127) : (c < -127.0f ? -127 : 0);
+      q[h * 16 + i] = static_cast<int8_t>(code);
+      sums[h] += code;
+    }
+    sum16[h] = sums[h];
+    ds16[h] = scale * static_cast<float>(sums[h]);
+  }
+  *d = scale;
+  *ds32 = scale * static_cast<float>(sums[0] + sums[1]);
+}
+
+inline void quantize(Queue& queue, DevPtr<const float> x, int64_t rows, int64_t cols, const QuantizedRows& out) {
+  cpu(queue).pool().parallel_for(rows * cols / kBlockCols, 512, [&](int64_t begin, int64_t end, int) {
+    for (int64_t b = begin; b < end; ++b) {
+      quantize_block(x.raw() + b * 32, out.q.raw() + b * 32, out.d.raw() + b, out.sum16.raw() + b * 2, out.ds16.raw() + b * 2,
+                     out.ds32.raw() + b);
+    }
+  });
+}
+
+inline void rope(Queue& queue, const RopeArgs& a) {
+  const int half = a.rot_dim / 2;
+  cpu(queue).pool().parallel_for(a.rows, row_grain(int64_t{a.heads} * a.head_dim), [&](int64_t begin, int64_t end, int) {
+    for (int64_t r = begin; r < end; ++r) {
+      const float* cos = a.cos.raw() + r * half;
+      const float* sin = a.sin.raw() + r * half;
+      for (int h = 0; h < a.heads; ++h) {
+        float* x = a.x.raw() + (r * a.heads + h) * a.head_dim;
+        if (a.interleaved) {
+          for (int i = 0; i < half; ++i) {
+            const float u = x[2 * i];
+            const float v = x[2 * i + 1];
+            x[2 * i] = std::fma(u, cos[i], -(v * sin[i]));
+            x[2 * i + 1] = std::fma(u, sin[i], v * cos[i]);
+          }
+        } else {
+          int i = 0;
+          for (; i + 16 <= half; i += 16) {
+            const F u = load(x + i);
+            const F v = load(x + half + i);
+            const F c = load(cos + i);
+            const F s = load(sin + i);
+            store(x + i, fma(u, c, neg(v * s)));
+            store(x + half + i, fma(u, s, v * c));
+          }
+          for (; i < half; ++i) {
+            const float u = x[i];
+            const float v = x[half + i];
+            x[i] = std::fma(u, cos[i], -(v * sin[i]));
+            x[half + i] = std::fma(u, sin[i], v * cos[i]);
+          }
+        }
+      }
+    }
+  });
+}
+
+// Calls body(F lanes) -> F on n floats; the tail runs through a padded copy.
+template <typename Body>
+inline void map_floats(Queue& queue, int64_t n, const Body& body) {
+  cpu(queue).pool().parallel_for((n + 15) / 16, 256, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin * 16; i < std::min(end * 16, n); i += 16) body(i, std::min<int64_t>(16, n - i));
+  });
+}
+
+inline F load_n(const float* p, int64_t n) {
+  if (n == 16) return load(p);
+  float padded[16] = {};
+  std::memcpy(padded, p, static_cast<size_t>(n) * sizeof(float));
+  return load(padded);
+}
+
+inline void store_n(float* p, F v, int64_t n) {
+  if (n == 16) return store(p, v);
+  float padded[16];
+  store(padded, v);
+  std::memcpy(p, padded, static_cast<size_t>(n) * sizeof(float));
+}
+
+inline F activate(Activation activation, F x) {
+  const F one = set1(1.0f);
+  if (activation == Activation::kSilu) return x / (one + exp(neg(x)));
+  const F cubic = set1(0.044715f) * x * x;
+  const F u = set1(0.797884560802865356f) * fma(cubic, x, x);
+  return x / (one + exp(set1(-2.0f) * u));
+}
+
+inline void glu(Queue& queue, Activation activation, DevPtr<const float> gate, DevPtr<const float> up, int64_t n, DevPtr<float> y) {
+  map_floats(queue, n, [&](int64_t i, int64_t lanes) {
+    store_n(y.raw() + i, activate(activation, load_n(gate.raw() + i, lanes)) * load_n(up.raw() + i, lanes), lanes);
+  });
+}
+
+inline void add(Queue& queue, DevPtr<const float> x, int64_t n, DevPtr<float> y) {
+  map_floats(queue, n, [&](int64_t i, int64_t lanes) {
+    store_n(y.raw() + i, load_n(y.raw() + i, lanes) + load_n(x.raw() + i, lanes), lanes);
+  });
+}
+
+inline F cap_lanes(F x, float cap) {
+  const F one = set1(1.0f);
+  const F z = x / set1(cap);
+  return set1(cap) * (one - set1(2.0f) / (one + exp(set1(2.0f) * z)));
+}
+
+inline void soft_cap(Queue& queue, float cap, int64_t n, DevPtr<float> x) {
+  map_floats(queue, n, [&](int64_t i, int64_t lanes) { store_n(x.raw() + i, cap_lanes(load_n(x.raw() + i, lanes), cap), lanes); });
+}
+
+inline void gather_rows(Queue& queue, DevPtr<const float> x, DevPtr<const int32_t> index, int64_t rows, int64_t dim,
+                        DevPtr<float> out) {
+  cpu(queue).pool().parallel_for(rows, row_grain(dim), [&](int64_t begin, int64_t end, int) {
+    for (int64_t r = begin; r < end; ++r) {
+      std::memcpy(out.raw() + r * dim, x.raw() + index.raw()[r] * dim, static_cast<size_t>(dim) * sizeof(float));
+    }
+  });
+}

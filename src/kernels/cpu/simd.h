@@ -1,0 +1,155 @@
+// SPDX-FileCopyrightText: The Decant authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// 16 float lanes and 16 int32 lanes, for each target. Included once per target inside namespace decant::DECANT_TARGET, after
+// the standard headers and immintrin.h. Every operation rounds as IEEE single precision says, so the three targets agree bit
+// for bit.
+// clang-format off
+#if defined(DECANT_AVX512)
+struct F { __m512 v; };
+struct I { __m512i v; };
+inline F load(const float* p) { return {_mm512_loadu_ps(p)}; }
+inline void store(float* p, F a) { _mm512_storeu_ps(p, a.v); }
+inline F load_half(const uint16_t* p) { return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))}; }
+inline F load_bf16(const uint16_t* p) { return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))), 16))}; }
+inline F set1(float x) { return {_mm512_set1_ps(x)}; }
+inline F operator+(F a, F b) { return {_mm512_add_ps(a.v, b.v)}; }
+inline F operator-(F a, F b) { return {_mm512_sub_ps(a.v, b.v)}; }
+inline F operator*(F a, F b) { return {_mm512_mul_ps(a.v, b.v)}; }
+inline F operator/(F a, F b) { return {_mm512_div_ps(a.v, b.v)}; }
+inline F fma(F a, F b, F c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+inline F neg(F a) { return {_mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(a.v), _mm512_set1_epi32(INT32_MIN)))}; }
+inline F max(F a, F b) { return {_mm512_max_ps(a.v, b.v)}; }
+inline F min(F a, F b) { return {_mm512_min_ps(a.v, b.v)}; }
+inline F rint(F a) { return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
+inline F select_lanes(uint32_t mask, F a, F b) { return {_mm512_mask_blend_ps(static_cast<__mmask16>(mask), b.v, a.v)}; }
+inline uint32_t less(F a, F b) { return _mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ); }
+inline I load_i(const int32_t* p) { return {_mm512_loadu_si512(p)}; }
+inline I zero_i() { return {_mm512_setzero_si512()}; }
+inline I set1_i(int32_t x) { return {_mm512_set1_epi32(x)}; }
+inline F to_float(I a) { return {_mm512_cvtepi32_ps(a.v)}; }
+inline F pow2(F n) { return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n.v), _mm512_set1_epi32(127)), 23))}; }
+// Codes of one vector of weight.h: 16 rows x 4 columns.
+struct C { __m512i v; };
+inline C load_codes(const uint8_t* p) { return {_mm512_loadu_si512(p)}; }
+inline C low_nibbles(C c) { return {_mm512_and_si512(c.v, _mm512_set1_epi8(15))}; }
+inline C high_nibbles(C c) { return {_mm512_and_si512(_mm512_srli_epi16(c.v, 4), _mm512_set1_epi8(15))}; }
+// acc[lane] += sum over 4 of codes (unsigned) times the 4 signed bytes at q.
+inline I dot4(I acc, C c, const int8_t* q) { int32_t four; std::memcpy(&four, q, 4); return {_mm512_dpbusd_epi32(acc.v, c.v, _mm512_set1_epi32(four))}; }
+#elif defined(DECANT_AVX2)
+struct F { __m256 a, b; };
+struct I { __m256i a, b; };
+inline F load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+inline void store(float* p, F x) { _mm256_storeu_ps(p, x.a); _mm256_storeu_ps(p + 8, x.b); }
+inline F load_half(const uint16_t* p) { return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))), _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 8)))}; }
+inline F load_bf16(const uint16_t* p) {
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))), 16)),
+          _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 8))), 16))};
+}
+inline F set1(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
+inline F operator+(F x, F y) { return {_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)}; }
+inline F operator-(F x, F y) { return {_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b)}; }
+inline F operator*(F x, F y) { return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)}; }
+inline F operator/(F x, F y) { return {_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b)}; }
+inline F fma(F x, F y, F z) { return {_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)}; }
+inline F neg(F x) { const __m256 s = _mm256_set1_ps(-0.0f); return {_mm256_xor_ps(x.a, s), _mm256_xor_ps(x.b, s)}; }
+inline F max(F x, F y) { return {_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)}; }
+inline F min(F x, F y) { return {_mm256_min_ps(x.a, y.a), _mm256_min_ps(x.b, y.b)}; }
+inline F rint(F x) { constexpr int r = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC; return {_mm256_round_ps(x.a, r), _mm256_round_ps(x.b, r)}; }
+inline __m256 half_mask(uint32_t m) { const __m256i bits = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128); return _mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(static_cast<int>(m)), bits), bits)); }
+inline F select_lanes(uint32_t m, F x, F y) { return {_mm256_blendv_ps(y.a, x.a, half_mask(m & 255)), _mm256_blendv_ps(y.b, x.b, half_mask(m >> 8))}; }
+inline uint32_t less(F x, F y) { return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(x.a, y.a, _CMP_LT_OQ))) | static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(x.b, y.b, _CMP_LT_OQ))) << 8; }
+inline I load_i(const int32_t* p) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)), _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 8))}; }
+inline I zero_i() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+inline I set1_i(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
+inline F to_float(I x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
+inline __m256 pow2_half(__m256 n) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23)); }
+inline F pow2(F n) { return {pow2_half(n.a), pow2_half(n.b)}; }
+struct C { __m256i a, b; };
+inline C load_codes(const uint8_t* p) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)), _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 32))}; }
+inline C low_nibbles(C c) { const __m256i m = _mm256_set1_epi8(15); return {_mm256_and_si256(c.a, m), _mm256_and_si256(c.b, m)}; }
+inline C high_nibbles(C c) { const __m256i m = _mm256_set1_epi8(15); return {_mm256_and_si256(_mm256_srli_epi16(c.a, 4), m), _mm256_and_si256(_mm256_srli_epi16(c.b, 4), m)}; }
+// pmaddubsw would saturate for codes over 128; even and odd bytes apart do not.
+inline __m256i dot4_half(__m256i acc, __m256i c, __m256i q) {
+  const __m256i even = _mm256_madd_epi16(_mm256_and_si256(c, _mm256_set1_epi16(255)), _mm256_srai_epi16(_mm256_slli_epi16(q, 8), 8));
+  const __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(c, 8), _mm256_srai_epi16(q, 8));
+  return _mm256_add_epi32(acc, _mm256_add_epi32(even, odd));
+}
+inline I dot4(I acc, C c, const int8_t* q) { int32_t four; std::memcpy(&four, q, 4); const __m256i x = _mm256_set1_epi32(four); return {dot4_half(acc.a, c.a, x), dot4_half(acc.b, c.b, x)}; }
+#else
+struct F { float v[16]; };
+struct I { int32_t v[16]; };
+#define DECANT_LANES(expression) do { for (int i = 0; i < 16; ++i) { expression; } } while (false)
+inline F load(const float* p) { F r; std::memcpy(r.v, p, sizeof r.v); return r; }
+inline void store(float* p, const F& a) { std::memcpy(p, a.v, sizeof a.v); }
+inline F load_half(const uint16_t* p) { F r; DECANT_LANES(r.v[i] = half_to_float(p[i])); return r; }
+inline F load_bf16(const uint16_t* p) { F r; DECANT_LANES(r.v[i] = bf16_to_float(p[i])); return r; }
+inline F set1(float x) { F r; DECANT_LANES(r.v[i] = x); return r; }
+inline F operator+(const F& a, const F& b) { F r; DECANT_LANES(r.v[i] = a.v[i] + b.v[i]); return r; }
+inline F operator-(const F& a, const F& b) { F r; DECANT_LANES(r.v[i] = a.v[i] - b.v[i]); return r; }
+inline F operator*(const F& a, const F& b) { F r; DECANT_LANES(r.v[i] = a.v[i] * b.v[i]); return r; }
+inline F operator/(const F& a, const F& b) { F r; DECANT_LANES(r.v[i] = a.v[i] / b.v[i]); return r; }
+inline F fma(const F& a, const F& b, const F& c) { F r; DECANT_LANES(r.v[i] = std::fma(a.v[i], b.v[i], c.v[i])); return r; }
+inline F neg(const F& a) { F r; DECANT_LANES(r.v[i] = -a.v[i]); return r; }
+// As the instructions: the second operand when either is NaN.
+inline F max(const F& a, const F& b) { F r; DECANT_LANES(r.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i]); return r; }
+inline F min(const F& a, const F& b) { F r; DECANT_LANES(r.v[i] = a.v[i] < b.v[i] ? a.v[i] : b.v[i]); return r; }
+inline F rint(const F& a) { F r; DECANT_LANES(r.v[i] = std::nearbyint(a.v[i])); return r; }
+inline F select_lanes(uint32_t m, const F& a, const F& b) { F r; DECANT_LANES(r.v[i] = (m >> i & 1) != 0 ? a.v[i] : b.v[i]); return r; }
+inline uint32_t less(const F& a, const F& b) { uint32_t m = 0; DECANT_LANES(m |= static_cast<uint32_t>(a.v[i] < b.v[i]) << i); return m; }
+inline I load_i(const int32_t* p) { I r; std::memcpy(r.v, p, sizeof r.v); return r; }
+inline I zero_i() { return I{}; }
+inline I set1_i(int32_t x) { I r; DECANT_LANES(r.v[i] = x); return r; }
+inline F to_float(const I& a) { F r; DECANT_LANES(r.v[i] = static_cast<float>(a.v[i])); return r; }
+inline F pow2(const F& n) { F r; DECANT_LANES(r.v[i] = std::bit_cast<float>(static_cast<uint32_t>((n.v[i] >= -127.0f && n.v[i] <= 128.0f ? static_cast<int32_t>(n.v[i]) : -127) + 127) << 23)); return r; }
+struct C { uint8_t v[64]; };
+inline C load_codes(const uint8_t* p) { C r; std::memcpy(r.v, p, 64); return r; }
+inline C low_nibbles(const C& c) { C r; for (int i = 0; i < 64; ++i) r.v[i] = c.v[i] & 15; return r; }
+inline C high_nibbles(const C& c) { C r; for (int i = 0; i < 64; ++i) r.v[i] = static_cast<uint8_t>(c.v[i] >> 4); return r; }
+inline I dot4(const I& acc, const C& c, const int8_t* q) {
+  I r;
+  DECANT_LANES(r.v[i] = acc.v[i] + c.v[4 * i] * q[0] + c.v[4 * i + 1] * q[1] + c.v[4 * i + 2] * q[2] + c.v[4 * i + 3] * q[3]);
+  return r;
+}
+#undef DECANT_LANES
+#endif
+// clang-format on
+
+// ---- the same for all targets ----
+
+inline uint32_t first_lanes(int64_t n) { return n >= 16 ? 0xffffu : (1u << n) - 1; }
+
+// Sum of the 16 lanes in the order of table.h: halves are folded 8, 4, 2, 1.
+inline float reduce_add(F a) {
+  float v[16];
+  store(v, a);
+  for (int half = 8; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) v[i] = v[i] + v[i + half];
+  }
+  return v[0];
+}
+
+inline float reduce_max(F a) {
+  float v[16];
+  store(v, a);
+  float m = v[0];
+  for (int i = 1; i < 16; ++i) m = v[i] > m ? v[i] : m;
+  return m;
+}
+
+// exp as table.h defines it. NaN stays NaN.
+inline F exp(F x) {
+  const F clamped = min(set1(88.0f), x);  // the second operand when x is NaN
+  const F n = rint(clamped * set1(1.44269504088896341f));
+  F r = fma(neg(n), set1(0.693359375f), clamped);
+  r = fma(neg(n), set1(-2.12194440e-4f), r);
+  F p = set1(1.0f / 720.0f);
+  p = fma(p, r, set1(1.0f / 120.0f));
+  p = fma(p, r, set1(1.0f / 24.0f));
+  p = fma(p, r, set1(1.0f / 6.0f));
+  p = fma(p, r, set1(0.5f));
+  p = fma(p, r, set1(1.0f));
+  p = fma(p, r, set1(1.0f));
+  const F value = p * pow2(n);
+  return select_lanes(less(x, set1(-87.0f)), set1(0.0f), value);
+}

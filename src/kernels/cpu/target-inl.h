@@ -1,0 +1,38 @@
+// SPDX-FileCopyrightText: The Decant authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// The functions of one target and its table, in the namespace that DECANT_TARGET names.
+namespace decant::DECANT_TARGET {
+namespace {
+
+#include "kernels/cpu/simd.h"  // NOLINT: per target
+
+#include "kernels/cpu/ops-inl.h"  // NOLINT
+
+#include "kernels/cpu/matmul-inl.h"  // NOLINT
+
+#include "kernels/cpu/attention-inl.h"  // NOLINT
+
+#include "kernels/cpu/kv-inl.h"  // NOLINT
+
+}  // namespace
+
+extern const KernelTable kTable;
+const KernelTable kTable = {
+    .name = DECANT_TARGET_NAME,
+    .requirements = DECANT_TARGET_REQUIREMENTS,
+    .embed = embed,
+    .rms_norm = rms_norm,
+    .quantize = quantize,
+    .matmul = matmul,
+    .rope = rope,
+    .kv_write = kv_write,
+    .kv_move = kv_move,
+    .attention = attention,
+    .glu = glu,
+    .add = add,
+    .soft_cap = soft_cap,
+    .gather_rows = gather_rows,
+};
+
+}  // namespace decant::DECANT_TARGET
