@@ -1,0 +1,242 @@
+// SPDX-FileCopyrightText: The Decant authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// make_corpus FOLDER: writes the seed files of the fuzz targets to FOLDER/gguf and FOLDER/tokenizer. They are small
+// models that GgufWriter makes and mutations that a fuzzer would need long to find.
+#include <fmt/core.h>
+
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "formats/gguf.h"
+
+namespace decant {
+namespace {
+
+using Bytes = std::vector<uint8_t>;
+
+class Corpus {
+ public:
+  explicit Corpus(std::string folder) : folder_(std::move(folder)) {
+    std::error_code ignored;  // a folder that cannot be made shows in the first write
+    std::filesystem::create_directories(folder_, ignored);
+  }
+
+  void add(const std::string& name, const Bytes& bytes) {
+    if (!status_.ok()) return;
+    auto file = AtomicFile::create(folder_ + "/" + name);
+    status_ = file.ok() ? file->write(bytes) : file.status();
+    if (status_.ok()) status_ = file->commit();
+  }
+  const Status& status() const { return status_; }
+
+ private:
+  std::string folder_;
+  Status status_;
+};
+
+// --- Files for gguf_fuzz
+// -------------------------------------------------------------------------------------------------
+
+GgufWriter model_of_every_type() {
+  GgufWriter writer;
+  writer.set("general.architecture", "llama");
+  writer.set("flag", true);
+  writer.set("count", uint32_t{3});
+  writer.set("offset", int32_t{-1});
+  writer.set("scale", 0.5f);
+  writer.set("names", std::vector<std::string>{"a", "", "ccc"});
+  writer.set("floats", std::vector<float>{0.0f, 1.0f});
+  writer.set("ints", std::vector<int32_t>{1, -1});
+  writer.set("flags", std::vector<bool>{true, false});
+  for (const DTypeInfo& info : all_dtypes()) {
+    writer.add_tensor(std::string(info.name), info.type, {info.block, 2},
+                      Bytes(static_cast<size_t>(info.bytes) * 2, 0x3c));
+  }
+  return writer;
+}
+
+// Value types that GgufWriter does not write: one array of two values of each, and one scalar.
+Bytes model_of_other_values() {
+  Bytes out = {'G', 'G', 'U', 'F'};
+  const auto put = [&](auto value) {
+    const size_t at = out.size();
+    out.resize(at + sizeof value);
+    std::memcpy(out.data() + at, &value, sizeof value);
+  };
+  const std::pair<uint32_t, size_t> types[] = {{0, 1}, {1, 1}, {2, 2}, {3, 2}, {10, 8}, {11, 8}, {12, 8}};
+  put(uint32_t{2});
+  put(uint64_t{0});
+  put(uint64_t{14});
+  for (const auto& [type, size] : types) {
+    for (const bool is_array : {false, true}) {
+      put(uint64_t{1});
+      out.push_back(static_cast<uint8_t>((is_array ? 'A' : 'a') + type));
+      if (is_array) put(uint32_t{9});
+      put(type);
+      if (is_array) put(uint64_t{2});
+      out.resize(out.size() + size * (is_array ? 2 : 1), 1);
+    }
+  }
+  return out;
+}
+
+void make_gguf(Corpus* corpus) {
+  GgufWriter empty;
+  corpus->add("empty", empty.serialize());
+  const Bytes every = model_of_every_type().serialize();
+  corpus->add("every_type", every);
+  corpus->add("other_values", model_of_other_values());
+  for (const size_t size : {size_t{3}, size_t{23}, size_t{24}, every.size() / 4, every.size() / 2, every.size() - 40}) {
+    corpus->add(fmt::format("truncated_{}", size),
+                Bytes(every.begin(), every.begin() + static_cast<std::ptrdiff_t>(size)));
+  }
+  for (const uint32_t version : {1u, 2u, 4u, 0x03000000u}) {
+    Bytes other = every;
+    std::memcpy(other.data() + 4, &version, sizeof version);
+    corpus->add(fmt::format("version_{:x}", version), other);
+  }
+  for (const uint64_t count : {uint64_t{1} << 20, UINT64_MAX}) {
+    for (const size_t field : {size_t{8}, size_t{16}, size_t{24}}) {
+      Bytes other = every;
+      std::memcpy(other.data() + field, &count, sizeof count);
+      corpus->add(fmt::format("count_at_{}_{:x}", field, count), other);
+    }
+  }
+  for (const uint32_t alignment : {8u, 64u, 24u}) {
+    GgufWriter writer;
+    writer.set("general.alignment", alignment);
+    writer.set("split.count", uint32_t{2});
+    writer.add_tensor("t", DType::kF32, {1, 1, 1, 3}, Bytes(12));
+    writer.add_tensor("u", DType::kF16, {3}, Bytes(6));
+    corpus->add(fmt::format("alignment_{}", alignment), writer.serialize());
+  }
+}
+
+// --- Files for tokenizer_fuzz: a GGUF file, a text, and the text's length in two bytes
+// -----------------------------------
+
+std::string utf8(uint32_t code) {
+  if (code < 0x80) return {static_cast<char>(code)};
+  if (code < 0x800) return {static_cast<char>(0xc0 | code >> 6), static_cast<char>(0x80 | (code & 0x3f))};
+  return {static_cast<char>(0xe0 | code >> 12), static_cast<char>(0x80 | (code >> 6 & 0x3f)),
+          static_cast<char>(0x80 | (code & 0x3f))};
+}
+
+// GPT-2's printable stand-in for a byte: itself where printable, else U+0100 and on in order.
+std::string byte_letter(int byte) {
+  const auto printable = [](int b) { return (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174; };
+  if (printable(byte)) return utf8(static_cast<uint32_t>(byte));
+  uint32_t rank = 0;
+  for (int b = 0; b < byte; ++b) rank += printable(b) ? 0 : 1;
+  return utf8(256 + rank);
+}
+
+struct Vocabulary {
+  std::vector<std::string> tokens;
+  std::vector<int32_t> kinds;
+  std::vector<float> scores;
+  void add(const std::string& token, int32_t kind = 1, float score = 0) {
+    tokens.push_back(token);
+    kinds.push_back(kind);
+    scores.push_back(score);
+  }
+};
+
+GgufWriter bpe(const std::string& pre) {
+  Vocabulary v;
+  v.add("<|endoftext|>", 3);
+  v.add("<|im_end|>", 3);
+  v.add("<added>", 4);
+  for (int b = 0; b < 256; ++b) v.add(byte_letter(b));
+  std::vector<std::string> merges;
+  const std::string space = byte_letter(' ');
+  for (const auto& [a, b] : std::vector<std::pair<std::string, std::string>>{
+           {"h", "e"}, {"l", "l"}, {"he", "ll"}, {"hell", "o"}, {space, "w"}, {space, space}, {"1", "2"}, {"'", "s"}}) {
+    merges.push_back(a + " " + b);
+    v.add(a + b);
+  }
+  GgufWriter writer;
+  writer.set("tokenizer.ggml.model", "gpt2");
+  writer.set("tokenizer.ggml.pre", pre);
+  writer.set("tokenizer.ggml.tokens", v.tokens);
+  writer.set("tokenizer.ggml.token_type", v.kinds);
+  writer.set("tokenizer.ggml.merges", merges);
+  writer.set("tokenizer.ggml.bos_token_id", uint32_t{0});
+  writer.set("tokenizer.ggml.eos_token_id", uint32_t{1});
+  return writer;
+}
+
+GgufWriter spm(bool space_prefix, bool with_bytes) {
+  Vocabulary v;
+  v.add("<pad>", 3);
+  v.add("<eos>", 3);
+  v.add("<bos>", 3);
+  v.add("<unk>", 2);
+  if (with_bytes) {
+    for (int b = 0; b < 256; ++b) v.add(fmt::format("<0x{:02X}>", b), 6);
+  }
+  v.add("<added>", 4);
+  float score = -1;
+  for (const char* piece : {"\xe2\x96\x81", "h", "e", "l", "o", "he", "ll", "hell", "hello", "\xe2\x96\x81hello",
+                            "\xc3\xa9", "\xe2\x96\x81\xe2\x96\x81", "w", "\xe2\x96\x81w", "\n", "\n\n"}) {
+    v.add(piece, 1, score);
+    score -= 1;
+  }
+  GgufWriter writer;
+  writer.set("tokenizer.ggml.model", "llama");
+  writer.set("tokenizer.ggml.pre", "default");
+  writer.set("tokenizer.ggml.tokens", v.tokens);
+  writer.set("tokenizer.ggml.token_type", v.kinds);
+  writer.set("tokenizer.ggml.scores", v.scores);
+  writer.set("tokenizer.ggml.bos_token_id", uint32_t{2});
+  writer.set("tokenizer.ggml.eos_token_id", uint32_t{1});
+  writer.set("tokenizer.ggml.unknown_token_id", uint32_t{3});
+  writer.set("tokenizer.ggml.add_bos_token", true);
+  writer.set("tokenizer.ggml.add_space_prefix", space_prefix);
+  writer.set("tokenizer.chat_template", "{{ bos_token }}");
+  return writer;
+}
+
+void make_tokenizer(Corpus* corpus) {
+  const std::string texts[] = {"", "hello  world's 123\n\n\xc3\xa9\xf0\x9f\x99\x82 <added><|im_end|> \xe2\x96\x81x",
+                               std::string("\xff\xc3\0\xe2\x96", 5)};
+  const auto add = [&](const std::string& name, const GgufWriter& writer) {
+    for (size_t i = 0; i < std::size(texts); ++i) {
+      Bytes bytes = writer.serialize();
+      bytes.insert(bytes.end(), texts[i].begin(), texts[i].end());
+      bytes.push_back(static_cast<uint8_t>(texts[i].size()));
+      bytes.push_back(0);
+      corpus->add(fmt::format("{}_{}", name, i), bytes);
+    }
+  };
+  for (const char* pre : {"smollm", "gpt-2", "default"}) add(fmt::format("bpe_{}", pre), bpe(pre));
+  add("spm", spm(false, true));
+  add("spm_prefix", spm(true, true));
+  add("spm_without_bytes", spm(false, false));
+  GgufWriter none;
+  add("no_vocabulary", none);
+}
+
+}  // namespace
+}  // namespace decant
+
+int main(int argc, char** argv) {
+  if (argc != 2) {
+    std::fprintf(stderr, "usage: make_corpus FOLDER\n");
+    return 2;
+  }
+  const std::string folder = argv[1];
+  decant::Corpus gguf(folder + "/gguf"), tokenizer(folder + "/tokenizer");
+  decant::make_gguf(&gguf);
+  decant::make_tokenizer(&tokenizer);
+  for (const decant::Corpus* corpus : {&gguf, &tokenizer}) {
+    if (corpus->status().ok()) continue;
+    std::fprintf(stderr, "make_corpus: %s\n", corpus->status().message().c_str());
+    return 1;
+  }
+  return 0;
+}
