@@ -45,7 +45,7 @@ struct GgufTensor {
   DType type;
   std::vector<int64_t>
       shape;  // GGUF order: shape[0] is the fastest (columns of a matrix); 1 to 4 dimensions, each >= 1
-  std::span<const uint8_t> data;  // exactly the tensor's bytes
+  std::span<const uint8_t> data;  // exactly the tensor's bytes; in an opened file aligned to 8 bytes at least
   int file_index;                 // which split file holds it
   int64_t cols() const { return shape[0]; }
   int64_t rows() const;  // product of the other dimensions
@@ -56,7 +56,8 @@ class GgufFile {
   // Opens `path`; when it is the first of a split set (split.count > 1; NAME-00001-of-0000N.gguf) opens all of them.
   // kNotFound (file or shard), kCorrupt (with file, field, offset), kUnsupported (version, tensor type, big-endian).
   static Result<GgufFile> open(const std::string& path);
-  // Parses bytes that the caller keeps alive (fuzzing, tests). `name` is used in messages. Not split.
+  // Parses bytes that the caller keeps alive (fuzzing, tests). `name` is used in messages. One file: other parts of a
+  // split set are not looked for, and data is aligned as the caller's bytes are.
   static Result<GgufFile> parse(std::span<const uint8_t> bytes, std::string name);
 
   const std::string& path() const { return path_; }
