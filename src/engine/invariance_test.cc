@@ -226,7 +226,7 @@ TEST_P(Invariance, LogitsAreTheSameBitsInEveryBatchChunkTreeThreadCountAndTable)
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, Invariance, ::testing::Range<size_t>(0, cases().size()),
-                         [](const auto& info) { return cases()[info.param].name; });
+                         [](const auto& param) { return cases()[param.param].name; });
 
 TEST(Generate, SameSeedGivesTheSameTextInEveryBatchAndChunk) {
   const std::vector<uint8_t> bytes = make_tiny_model({}).serialize();
