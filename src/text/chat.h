@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: The Decant authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// Chat templates. The template that the model file carries selects one of the built-in renderings (ChatML with SmolLM2's default
-// system message, Gemma's turns); an unknown template is refused by name.
+// Chat templates. The template that the model file carries selects one of the built-in renderings (ChatML with
+// SmolLM2's default system message, Gemma's turns); an unknown template is refused by name.
 #pragma once
 
 #include <memory>
@@ -27,10 +27,11 @@ class ChatTemplate {
   virtual ~ChatTemplate() = default;
 
   virtual std::string_view name() const = 0;
-  // Tokens of the conversation, message contents encoded with special parsing off (a user cannot forge a turn), markers as
-  // control tokens, BOS where the template has one; with `generation_prompt` ends where the assistant's answer begins.
-  // kInvalidArgument for a role or an order of roles that the template does not know.
-  virtual Result<std::vector<TokenId>> encode(const std::vector<ChatMessage>& messages, bool generation_prompt) const = 0;
+  // Tokens of the conversation, message contents encoded with special parsing off (a user cannot forge a turn), markers
+  // as control tokens, BOS where the template has one; with `generation_prompt` ends where the assistant's answer
+  // begins. kInvalidArgument for a role or an order of roles that the template does not know.
+  virtual Result<std::vector<TokenId>> encode(const std::vector<ChatMessage>& messages,
+                                              bool generation_prompt) const = 0;
   // The same as text (for display and tests).
   virtual Result<std::string> render(const std::vector<ChatMessage>& messages, bool generation_prompt) const = 0;
 };
