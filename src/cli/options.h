@@ -1,0 +1,119 @@
+// SPDX-FileCopyrightText: The Decant authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the user asked for: one plain struct per command. Names and defaults are llama.cpp's where it has the thing.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/dtype.h"
+#include "base/status.h"
+#include "sample/sampler.h"
+
+namespace decant::cli {
+
+// Which model, on what, with how much room.
+struct ModelOptions {
+  std::string model = "smollm2";  // -m: a path or the name of a pulled model
+  int threads = 0;                // -t; 0 (the default, not accepted as a value): all processors
+  std::string device = "cpu";     // --device: cpu or cuda
+  std::string kernels;            // --kernels; "": the fastest
+  int context = 0;                // -c, tokens; 0: what the model was trained for
+  DType k_type = DType::kF16;     // -ctk
+  DType v_type = DType::kF16;     // -ctv
+  int prefill_chunk = 0;          // --prefill-chunk, tokens; 0: 512
+  bool verbose = false;           // -v: details on stderr
+};
+
+// A text from the argument, -p, -f or stdin; at most one is given.
+struct TextSource {
+  std::optional<std::string> text;
+  std::string file;      // "-": stdin; "" with no text: stdin when it is piped
+  bool escapes = false;  // -e: \n, \t, \\ and the like are processed
+};
+
+struct AnswerOptions {
+  SamplerOptions sampler;  // seed, breakers and end tokens are filled later
+  std::optional<uint64_t> seed;
+  std::vector<std::string> dry_breakers;
+  int predict = -1;                // -n: -1 until the model stops or the context is full
+  std::vector<std::string> stops;  // -r
+  std::optional<std::string> system;
+};
+
+struct RunOptions {
+  ModelOptions model;
+  AnswerOptions answer;
+  TextSource prompt;
+  bool raw = false;
+  int logprobs = -1;  // -1: none
+  std::string json;   // --json: "", a file or "-" (likewise below)
+};
+
+struct ChatOptions {
+  ModelOptions model;
+  AnswerOptions answer;
+};
+
+struct TokenizeOptions {
+  std::string model = "smollm2";
+  TextSource text;
+  bool no_bos = false;
+  bool no_parse_special = false;
+  bool ids = false;
+  bool show_count = false;
+  std::string json;
+};
+
+struct InspectOptions {
+  std::string model = "smollm2";
+  std::string json;
+};
+
+struct PerplexityCommandOptions {
+  ModelOptions model;  // context: the window, 512 when not given
+  TextSource text;
+  std::string json;
+};
+
+struct BenchOptions {
+  ModelOptions model;  // context is ignored: the works say what they need
+  std::vector<int> prefill;
+  std::optional<int> decode;
+  std::vector<int> batch;
+  std::vector<int> verify;
+  bool startup = false;
+  bool all_logits = false;  // --logits all
+  int depth = 0;            // tokens in the cache before the work
+  int repeat = 5;
+  std::string json;
+};
+
+struct PullOptions {
+  std::string name;
+  std::string json;
+};
+
+struct MethodsOptions {
+  std::string json;
+};
+
+// --help and --version: text for stdout.
+struct Notice {
+  std::string text;
+};
+
+using Command = std::variant<Notice, RunOptions, ChatOptions, TokenizeOptions, InspectOptions, PerplexityCommandOptions,
+                             BenchOptions, PullOptions, MethodsOptions>;
+
+// Parses the arguments after the program's name. kInvalidArgument naming the option, what it expects and what it got.
+Result<Command> parse_arguments(const std::vector<std::string>& arguments);
+
+// The help of a command, or of the program for "".
+std::string help_text(const std::string& command);
+
+}  // namespace decant::cli

@@ -1,0 +1,107 @@
+// SPDX-FileCopyrightText: The Decant authors
+// SPDX-License-Identifier: Apache-2.0
+#include <unistd.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "cli/common.h"
+#include "cli/session.h"
+
+namespace decant::cli {
+namespace {
+
+// The prompt as the model gets it: in its chat template, or as it stands.
+Result<std::vector<TokenId>> prompt_tokens(const RunOptions& options, const Tokenizer& tokenizer,
+                                           const std::string& text) {
+  std::unique_ptr<ChatTemplate> chat_template;
+  if (!options.raw) {
+    Result<std::unique_ptr<ChatTemplate>> found = ChatTemplate::from_tokenizer(tokenizer);
+    if (!found.ok()) return std::move(found).status().with_context("the model's chat template (--raw does without)");
+    chat_template = std::move(found).value();
+  }
+  if (chat_template == nullptr) {
+    if (options.answer.system) {
+      return Status::invalid_argument("--system-prompt: the model {} has no chat template to put it in",
+                                      options.model.model);
+    }
+    // Whoever writes the whole prompt may name special tokens in it, as elsewhere; inside a template he may not.
+    return tokenizer.encode(text, {.parse_special = true});
+  }
+  std::vector<ChatMessage> messages;
+  if (options.answer.system) messages.push_back({"system", *options.answer.system});
+  messages.push_back({"user", text});
+  return chat_template->encode(messages, true);
+}
+
+Json logprob_json(const Tokenizer& tokenizer, TokenId token, float logprob) {
+  const std::string text = token_text(tokenizer, token);
+  Json entry;
+  entry["token"] = token;
+  entry["text"] = text;
+  entry["bytes"] = std::vector<uint8_t>(text.begin(), text.end());
+  entry["logprob"] = std::isfinite(logprob) ? Json(logprob) : Json(nullptr);
+  return entry;
+}
+
+Json report_of(const RunOptions& options, const Session& session, const GenerateRequest& request,
+               const Answer& answer) {
+  const GenerateResult& result = answer.result;
+  Json report;
+  report["model"] = session.path;
+  report["text"] = answer.text;
+  report["tokens"] = result.tokens;
+  report["finish_reason"] = finish_reason_name(result.finish);
+  report["prompt_tokens"] = request.prompt.size();
+  report["seed"] = request.sampler.seed;
+  if (options.logprobs >= 0) {
+    Json& list = report["logprobs"] = Json::array();
+    for (const Draw& draw : result.draws) {
+      Json entry = logprob_json(*session.tokenizer, draw.token, draw.logprob);
+      Json& top = entry["top"] = Json::array();
+      for (const TokenLogprob& t : draw.top) top.push_back(logprob_json(*session.tokenizer, t.token, t.logprob));
+      list.push_back(std::move(entry));
+    }
+  }
+  const auto prompt = static_cast<double>(request.prompt.size());
+  const auto drawn = static_cast<double>(result.tokens.size());
+  report["timings"] = {{"load_s", session.load_seconds},
+                       {"prefill_s", result.prefill_seconds},
+                       {"decode_s", result.decode_seconds},
+                       {"prefill_tokens_per_s", rate(prompt, result.prefill_seconds)},
+                       {"decode_tokens_per_s", rate(drawn - 1, result.decode_seconds)}};
+  return report;
+}
+
+}  // namespace
+
+Status run(const RunOptions& options) {
+  DECANT_TRY(JsonReport report, JsonReport::open(options.json));
+  DECANT_TRY(const std::string text, read_text(options.prompt, "prompt"));
+  DECANT_TRY(Session session, Session::open(options.model));
+  GenerateRequest request;
+  DECANT_TRY(request.prompt, prompt_tokens(options, *session.tokenizer, text));
+  if (request.prompt.empty()) return Status::invalid_argument("the prompt is empty; give at least one character");
+  DECANT_TRY(request.sampler, sampler_options(options.answer, session));
+  request.n_logprobs = options.logprobs;
+
+  char last = '\n';
+  const auto write = [&](std::string_view piece) -> Status {
+    if (report.to_stdout()) return {};  // pure JSON
+    last = piece.back();
+    return write_stdout(piece);
+  };
+  Result<Answer> answered = answer(session, request, options.answer, options.model.prefill_chunk, write);
+  if (!answered.ok()) {
+    if (last != '\n') (void)write_stdout("\n");
+    return std::move(answered).status();
+  }
+  if (last != '\n') DECANT_TRY_STATUS(write_stdout("\n"));
+  DECANT_TRY_STATUS(report.write(report_of(options, session, request, *answered)));
+  if (options.model.verbose || (::isatty(STDERR_FILENO) == 1 && ::isatty(STDOUT_FILENO) == 1)) {
+    write_note(fmt::format("[{}]", summary(request, answered->result)));
+  }
+  return answered->result.finish == FinishReason::kCancelled ? Status::make(Code::kCancelled, "") : Status();
+}
+
+}  // namespace decant::cli

@@ -1,0 +1,152 @@
+// SPDX-FileCopyrightText: The Decant authors
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/session.h"
+
+#include <algorithm>
+#include <chrono>
+#include <random>
+
+#include "cli/models.h"
+#include "formats/gguf.h"
+#include "kernels/cuda_device.h"
+#include "text/stop_matcher.h"
+
+namespace decant::cli {
+
+Result<std::unique_ptr<Device>> make_device(const ModelOptions& options) {
+  if (options.device == "cuda") {
+    if (!options.kernels.empty() && options.kernels != "cuda") {
+      return Status::invalid_argument("--kernels {}: the cuda device has only the table cuda", options.kernels);
+    }
+    Result<std::unique_ptr<Device>> device = make_cuda_device();
+    if (!device.ok()) return std::move(device).status().with_context("--device cuda");
+    return device;
+  }
+  Result<std::unique_ptr<Device>> device = make_cpu_device(options.threads, options.kernels);
+  if (!device.ok() && !options.kernels.empty()) return std::move(device).status().with_context("--kernels");
+  return device;
+}
+
+Result<Session> Session::open(const ModelOptions& options, const SessionNeeds& needs) {
+  const auto begin = std::chrono::steady_clock::now();
+  Session session;
+  DECANT_TRY(session.path, resolve_model(options.model));
+  DECANT_TRY(session.device, make_device(options));
+  DECANT_TRY(const GgufFile file, GgufFile::open(session.path));
+  DECANT_TRY(const ModelConfig config, read_config(file));
+  DECANT_TRY(session.tokenizer, Tokenizer::from_gguf(file));
+  {
+    Progress progress;
+    int shown = -1;
+    const auto show = [&](double share) {
+      const int percent = static_cast<int>(share * 100);
+      if (percent == shown || seconds_since_start() < 0.5) return;  // a quick load needs no progress
+      progress.show(fmt::format("loading {}: {} %", session.path, shown = percent));
+    };
+    DECANT_TRY(session.model, Model::load(file, *session.device, show));
+  }
+  EngineOptions engine;
+  engine.max_rows = needs.max_rows > 0 ? needs.max_rows : options.prefill_chunk > 0 ? options.prefill_chunk : 512;
+  engine.context = needs.context > 0 ? needs.context : options.context > 0 ? options.context : config.context_length;
+  engine.max_rows = std::min(engine.max_rows, std::max(engine.context, 1));
+  engine.k_type = options.k_type;
+  engine.v_type = options.v_type;
+  DECANT_TRY(session.engine, Engine::create(session.model, engine));
+  if (engine.context > config.context_length && needs.context == 0) {
+    write_note(
+        fmt::format("note: -c {} is more than the {} tokens that the model was trained for; answers may get worse",
+                    engine.context, config.context_length));
+  }
+  session.load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  if (options.verbose) {
+    write_note(fmt::format(
+        "{}: {}, {} layers, {} of weights; {} tokens of context, {} of cache; {} with {} on {} {}; loaded in {:.3f} s",
+        session.path, config.architecture, config.n_layers(),
+        size_text(static_cast<int64_t>(session.model->weight_bytes())), engine.context,
+        size_text(static_cast<int64_t>(session.engine->cache().bytes())), session.device->kind(),
+        session.device->table().name, session.device->threads(), session.device->threads() == 1 ? "thread" : "threads",
+        session.load_seconds));
+  }
+  return session;
+}
+
+std::vector<TokenId> end_tokens(const Tokenizer& tokenizer) {
+  std::vector<TokenId> tokens;
+  for (TokenId t = 0; t < tokenizer.vocab_size(); ++t) {
+    if (tokenizer.is_end(t)) tokens.push_back(t);
+  }
+  return tokens;
+}
+
+Result<SamplerOptions> sampler_options(const AnswerOptions& options, const Session& session) {
+  SamplerOptions sampler = options.sampler;
+  if (options.seed) {
+    sampler.seed = *options.seed;
+  } else {
+    std::random_device device;
+    sampler.seed = device();  // 32 bits, so that it is easy to type again
+  }
+  sampler.end_tokens = end_tokens(*session.tokenizer);
+  sampler.n_ctx = session.engine->options().context;
+  if (sampler.dry_multiplier > 0) {
+    for (const std::string& text : options.dry_breakers) {
+      DECANT_TRY(std::vector<TokenId> tokens, session.tokenizer->encode(text, {.add_special = false}));
+      if (!tokens.empty()) sampler.dry_breakers.push_back(std::move(tokens));
+    }
+  }
+  return sampler;
+}
+
+Result<Answer> answer(Session& session, GenerateRequest request, const AnswerOptions& options, int prefill_chunk,
+                      const std::function<Status(std::string_view)>& write) {
+  Answer answer;
+  StreamDecoder decoder(*session.tokenizer);
+  StopMatcher matcher(options.stops);
+  Status failure;
+  const auto emit = [&](const std::string& text) {
+    if (text.empty() || !failure.ok()) return;
+    answer.text += text;
+    failure = write(text);
+  };
+  request.max_tokens = options.predict;
+  request.end_tokens = options.sampler.ignore_eos ? std::vector<TokenId>() : end_tokens(*session.tokenizer);
+  request.on_token = [&](const Draw& draw) {
+    emit(matcher.push(decoder.push(draw.token)));
+    return failure.ok() && !matcher.stopped();
+  };
+  const InterruptFlag interrupt;
+  Progress progress;
+  const auto show = [&](int64_t done, int64_t total) {
+    if (seconds_since_start() > 1 && done < total)
+      return progress.show(fmt::format("reading the prompt: {} of {} tokens", done, total));
+    progress.clear();
+  };
+  GenerateOptions generate_options{.prefill_chunk = prefill_chunk, .cancel = interrupt.flag(), .on_prefill = show};
+  answer.result = std::move(generate(*session.engine, {&request, 1}, generate_options).front());
+  progress.clear();
+  if (!answer.result.status.ok()) return answer.result.status;
+  emit(matcher.push(decoder.flush()));
+  emit(matcher.flush());
+  if (!failure.ok()) return failure;
+  answer.stopped_by_text = matcher.stopped();
+  return answer;
+}
+
+double rate(double tokens, double seconds) { return seconds > 0 && tokens > 0 ? tokens / seconds : 0; }
+
+std::string summary(const GenerateRequest& request, const GenerateResult& result) {
+  const auto fresh = static_cast<double>(request.prompt.size()) - result.cached_tokens;
+  const auto drawn = static_cast<double>(result.tokens.size());
+  std::string text =
+      fmt::format("prompt {} tokens, {:.0f} tokens/s", request.prompt.size(), rate(fresh, result.prefill_seconds));
+  if (drawn > 1) {
+    text += fmt::format("; answer {} tokens, {:.0f} tokens/s", result.tokens.size(),
+                        rate(drawn - 1, result.decode_seconds));
+  }
+  if (request.sampler.temperature > 0) text += fmt::format("; seed {}", request.sampler.seed);
+  return text;
+}
+
+std::string token_text(const Tokenizer& tokenizer, TokenId token) { return std::string(tokenizer.piece(token, true)); }
+
+}  // namespace decant::cli

@@ -1,0 +1,70 @@
+// SPDX-FileCopyrightText: The Decant authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// A model that is ready to run: what `run`, `chat`, `perplexity` and `bench` begin with.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "cli/common.h"
+#include "engine/engine.h"
+#include "engine/generate.h"
+#include "text/chat.h"
+#include "text/tokenizer.h"
+
+namespace decant::cli {
+
+// What a session needs room for. 0: ModelOptions::context, else the model's own context length.
+struct SessionNeeds {
+  int context = 0;   // tokens of all sequences together
+  int max_rows = 0;  // rows of a step; 0: the prefill chunk
+};
+
+struct Session {
+  std::string path;
+  std::unique_ptr<Device> device;
+  std::shared_ptr<const Tokenizer> tokenizer;
+  std::shared_ptr<const Model> model;
+  std::unique_ptr<Engine> engine;
+  double load_seconds = 0;
+
+  // Checks every option against what the file and the machine have, then loads, with progress on a terminal.
+  static Result<Session> open(const ModelOptions& options, const SessionNeeds& needs = {});
+};
+
+// The device that the options name.
+Result<std::unique_ptr<Device>> make_device(const ModelOptions& options);
+
+// Tokens that end an answer.
+std::vector<TokenId> end_tokens(const Tokenizer& tokenizer);
+
+// The request's sampling settings with all that the session decides: seed (drawn when none was given), end tokens,
+// breakers, context.
+Result<SamplerOptions> sampler_options(const AnswerOptions& options, const Session& session);
+
+// An answer that is being written: decodes tokens, looks for stop strings, hands over text that is final.
+struct Answer {
+  std::string text;
+  GenerateResult result;
+  bool stopped_by_text = false;  // a stop string came
+};
+// `write` gets the text as it comes; its failure ends the answer and is returned.
+Result<Answer> answer(Session& session, GenerateRequest request, const AnswerOptions& options, int prefill_chunk,
+                      const std::function<Status(std::string_view)>& write);
+
+// "prompt 12 tokens, 1930 tokens/s; answer 57 tokens, 210 tokens/s; seed 1234"
+std::string summary(const GenerateRequest& request, const GenerateResult& result);
+
+// Tokens a second, 0 when that cannot be told.
+double rate(double tokens, double seconds);
+
+// The bytes of a token as a JSON string; bytes that are not UTF-8 become U+FFFD.
+std::string token_text(const Tokenizer& tokenizer, TokenId token);
+
+}  // namespace decant::cli

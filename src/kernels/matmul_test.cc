@@ -1,0 +1,369 @@
+// SPDX-FileCopyrightText: The Decant authors
+// SPDX-License-Identifier: Apache-2.0
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/test_util.h"
+
+namespace decant {
+namespace {
+
+using namespace kernel_testing;
+
+// The activations of one product, quantized on the device that multiplies.
+struct Activations {
+  Activations(Device& device, const std::vector<float>& host, int64_t n, int64_t c)
+      : rows(n),
+        cols(c),
+        x(upload(device, host)),
+        q(allocate(device, static_cast<size_t>(n * c))),
+        d(allocate(device, static_cast<size_t>(n * c / 32) * 4)),
+        sum16(allocate(device, static_cast<size_t>(n * c / 16) * 4)),
+        ds16(allocate(device, static_cast<size_t>(n * c / 16) * 4)),
+        ds32(allocate(device, static_cast<size_t>(n * c / 32) * 4)) {
+    if (c % 32 == 0) device.table().quantize(device.queue(), x.ptr<float>(), n, c, quantized());
+  }
+  QuantizedRows quantized() const {
+    return {.q = q.ptr<int8_t>(),
+            .d = d.ptr<float>(),
+            .sum16 = sum16.ptr<int32_t>(),
+            .ds16 = ds16.ptr<float>(),
+            .ds32 = ds32.ptr<float>()};
+  }
+
+  int64_t rows, cols;
+  DeviceBuffer x, q, d, sum16, ds16, ds32;
+};
+
+std::vector<float> multiply(Device& device, const TestWeight& w, const std::vector<float>& x, int64_t rows) {
+  const DeviceBuffer data = upload(device, w.packed);
+  const Activations a(device, x, rows, w.cols);
+  const DeviceBuffer y = allocate(device, static_cast<size_t>(rows * w.rows) * 4);
+  const MatmulArgs args{
+      .w = w.view(data), .x = a.x.ptr<float>(), .xq = a.quantized(), .rows = rows, .y = y.ptr<float>(), .ldy = w.rows};
+  device.table().matmul(device.queue(), {&args, 1});
+  return download<float>(device, y, static_cast<size_t>(rows * w.rows));
+}
+
+std::vector<float> slice_of(const std::vector<float>& values, int64_t begin, int64_t n) {
+  return {values.begin() + begin, values.begin() + begin + n};
+}
+
+// ---- quantize ----
+
+TEST(Quantize, IsTheHeadersFormulaInEveryTable) {
+  Random random(1);
+  constexpr int64_t kRows = 7, kCols = 96;
+  std::vector<float> x = random.normals(kRows * kCols, 3.0f);
+  std::fill(x.begin(), x.begin() + 32, 0.0f);                              // a zero block
+  for (int i = 0; i < 32; ++i) x[32 + i] = static_cast<float>(i) - 15.5f;  // ties around the scale 15.5 / 127
+  for (int i = 0; i < 32; ++i)
+    x[64 + i] = static_cast<float>(i % 2 == 0 ? 127 : -127) * (i < 16 ? 1.0f : 0.5f);  // 63.5: a tie
+  x[100] = std::nanf("");
+  x[140] = 1e-42f;  // a denormal beside normal numbers
+  for (int i = 160; i < 192; ++i) x[static_cast<size_t>(i)] = 1e-30f * static_cast<float>(i);
+  for (const KernelTable* table : cpu_tables()) {
+    auto device = cpu_device(table->name, 2);
+    const Activations a(*device, x, kRows, kCols);
+    const auto q = download<int8_t>(*device, a.q, kRows * kCols);
+    const auto d = download<float>(*device, a.d, kRows * kCols / 32);
+    const auto sum16 = download<int32_t>(*device, a.sum16, kRows * kCols / 16);
+    const auto ds16 = download<float>(*device, a.ds16, kRows * kCols / 16);
+    const auto ds32 = download<float>(*device, a.ds32, kRows * kCols / 32);
+    for (size_t b = 0; b < d.size(); ++b) {
+      float top = 0.0f;
+      for (size_t i = 0; i < 32; ++i) {
+        const float v = std::fabs(x[b * 32 + i]);
+        if (v > top) top = v;  // not taken for NaN
+      }
+      ASSERT_EQ(d[b], top / 127.0f) << table->name << " block " << b;
+      int sums[2] = {0, 0};
+      for (size_t i = 0; i < 32; ++i) {
+        const float v = x[b * 32 + i];
+        const float scaled = top == 0.0f || std::isnan(v) ? 0.0f : std::nearbyintf(v * (127.0f / top));
+        const int code = static_cast<int>(std::clamp(scaled, -127.0f, 127.0f));
+        ASSERT_EQ(static_cast<int>(q[b * 32 + i]), code) << table->name << " block " << b << " element " << i;
+        sums[i / 16] += code;
+      }
+      for (size_t h = 0; h < 2; ++h) {
+        ASSERT_EQ(sum16[2 * b + h], sums[h]);
+        ASSERT_EQ(ds16[2 * b + h], d[b] * static_cast<float>(sums[h]));
+      }
+      ASSERT_EQ(ds32[b], d[b] * static_cast<float>(sums[0] + sums[1]));
+    }
+  }
+}
+
+// ---- products ----
+
+// What a product must be near: double sums of decoded weights and decoded activations, with a bound on the float
+// chain's error.
+struct Reference {
+  std::vector<double> y, bound;
+};
+
+Reference reference(const TestWeight& w, const std::vector<float>& x, int64_t rows) {
+  auto device = cpu_device("scalar");
+  const Activations a(*device, x, rows, w.cols);
+  const auto codes = download<int8_t>(*device, a.q, x.size());
+  const auto scales = download<float>(*device, a.d, x.size() / 32);
+  const bool quantized = !is_float(w.type);
+  const std::vector<float> decoded = w.decoded();
+  Reference ref;
+  for (int64_t t = 0; t < rows; ++t) {
+    for (int64_t o = 0; o < w.rows; ++o) {
+      double sum = 0;
+      double magnitude = 0;  // of the chain's terms, code and minimum apart
+      for (int64_t b = 0; b < w.cols; b += 32) {
+        double peak = 0;
+        double activation = 0;
+        for (int64_t k = b; k < std::min(b + 32, w.cols); ++k) {
+          const double wk = decoded[static_cast<size_t>(o * w.cols + k)];
+          const auto i = static_cast<size_t>(t * w.cols + k);
+          const double xk = quantized ? static_cast<double>(codes[i]) * scales[i / 32] : x[i];
+          sum += wk * xk;
+          activation += std::fabs(xk);
+          peak = std::max(peak, std::fabs(wk));
+        }
+        magnitude += 4 * peak * activation;  // s * u and m are each at most a few times the largest of s * u + m
+      }
+      ref.y.push_back(sum);
+      const auto steps = static_cast<double>(quantized ? w.cols / 8 : w.cols);
+      ref.bound.push_back((steps + 4) * 0x1p-24 * magnitude + 1e-30);
+    }
+  }
+  return ref;
+}
+
+// The specification's own chain, from the bytes of the packed matrix: the scalar table must give these very bits.
+std::vector<float> specified(const TestWeight& w, const std::vector<float>& x, int64_t rows) {
+  const WeightLayout l = layout_of(w.type);
+  std::vector<float> y;
+  if (!l.quantized) {
+    const std::vector<float> decoded = w.decoded();
+    for (int64_t t = 0; t < rows; ++t) {
+      for (int64_t o = 0; o < w.rows; ++o) {
+        float acc = 0.0f;
+        for (int64_t k = 0; k < w.cols; ++k) {
+          acc = std::fma(decoded[static_cast<size_t>(o * w.cols + k)], x[static_cast<size_t>(t * w.cols + k)], acc);
+        }
+        y.push_back(acc);
+      }
+    }
+    return y;
+  }
+  auto device = cpu_device("scalar");
+  const Activations a(*device, x, rows, w.cols);
+  const auto q = download<int8_t>(*device, a.q, x.size());
+  const auto d = download<float>(*device, a.d, x.size() / 32);
+  const auto ds16 = download<float>(*device, a.ds16, x.size() / 16);
+  const auto ds32 = download<float>(*device, a.ds32, x.size() / 32);
+  const int subs = 32 / l.sub;
+  for (int64_t t = 0; t < rows; ++t) {
+    for (int64_t o = 0; o < w.rows; ++o) {
+      float acc = 0.0f;
+      for (int64_t b = 0; b < w.cols / 32; ++b) {
+        const uint8_t* block = w.packed.data() + static_cast<size_t>(o / 16) * l.group_bytes(w.cols) +
+                               static_cast<size_t>(b) * l.block_bytes();
+        const auto r = static_cast<size_t>(o % 16);
+        const auto number = [&](size_t offset, int s) {
+          const size_t i = static_cast<size_t>(s) * 16 + r;
+          float f = 0.0f;
+          uint16_t h;
+          std::memcpy(&f, block + offset + i * (l.f32_scales ? 4 : 2), l.f32_scales ? 4 : 2);
+          std::memcpy(&h, &f, 2);
+          return l.f32_scales ? f : half_to_float(h);
+        };
+        const auto at = static_cast<size_t>(t * w.cols / 32 + b);
+        for (int s = 0; s < subs; ++s) {
+          int dot = 0;
+          for (int c = s * l.sub; c < (s + 1) * l.sub; ++c) {
+            const auto i = static_cast<size_t>(c);
+            int code;
+            if (l.bits == 8) {
+              code = block[64 * (i / 4) + 4 * r + i % 4];
+            } else {
+              const uint8_t byte = block[64 * (i % 16 / 4) + 4 * r + i % 4];
+              code = c < 16 ? byte & 15 : byte >> 4;
+            }
+            dot += (code - l.zero) * q[at * 32 + i];
+          }
+          acc = std::fma(static_cast<float>(dot), number(l.code_bytes(), s) * d[at], acc);
+        }
+        for (int s = 0; l.has_min && s < subs; ++s) {
+          const float ds = l.sub == 32 ? ds32[at] : ds16[2 * at + static_cast<size_t>(s)];
+          acc = std::fma(number(l.code_bytes() + l.scale_bytes(), s), ds, acc);
+        }
+      }
+      y.push_back(acc);
+    }
+  }
+  return y;
+}
+
+class MatmulOfType : public ::testing::TestWithParam<DType> {
+ protected:
+  int64_t block() const { return std::max(32, dtype_info(GetParam()).block); }
+};
+
+struct Shape {
+  int64_t outputs, blocks, rows;
+};
+
+TEST_P(MatmulOfType, IsNearTheDoubleReferenceAndExactlyTheSpecification) {
+  for (const Shape& s :
+       {Shape{1, 1, 1}, Shape{16, 1, 2}, Shape{17, 2, 3}, Shape{31, 1, 5}, Shape{70, 2, 11}, Shape{100, 1, 33}}) {
+    const int64_t cols = s.blocks * block();
+    const TestWeight w = TestWeight::random(GetParam(), s.outputs, cols, static_cast<uint64_t>(s.outputs));
+    const std::vector<float> x = Random(77).normals(static_cast<size_t>(s.rows * cols));
+    const Reference ref = reference(w, x, s.rows);
+    const std::vector<float> want = specified(w, x, s.rows);
+    for (size_t i = 0; i < want.size(); ++i) {
+      ASSERT_NEAR(want[i], ref.y[i], ref.bound[i]) << s.outputs << " outputs, " << cols << " columns: element " << i;
+    }
+    for (const KernelTable* table : cpu_tables()) {
+      EXPECT_TRUE(same_bits(multiply(*cpu_device(table->name), w, x, s.rows), want))
+          << table->name << ": " << s.outputs << " outputs, " << cols << " columns, " << s.rows << " rows";
+    }
+  }
+}
+
+std::vector<DType> quantized_dtypes() {
+  std::vector<DType> types = every_dtype();
+  std::erase_if(types, is_float);
+  return types;
+}
+
+class QuantizedMatmul : public MatmulOfType {};
+
+// The largest codes against the largest activations: the integer sums must not saturate on the way.
+TEST_P(QuantizedMatmul, ExtremeCodesDoNotSaturate) {
+  TestWeight w = TestWeight::random(GetParam(), 20, block(), 3);
+  // All codes of each format at their maximum; scales stay as they are.
+  const WeightLayout l = layout_of(GetParam());
+  for (int64_t g = 0; g < 2; ++g) {
+    for (int64_t b = 0; b < w.cols / 32; ++b) {
+      std::memset(
+          w.packed.data() + static_cast<size_t>(g) * l.group_bytes(w.cols) + static_cast<size_t>(b) * l.block_bytes(),
+          0xff, l.code_bytes());
+    }
+  }
+  for (const float sign : {1.0f, -1.0f}) {
+    const std::vector<float> x(static_cast<size_t>(2 * w.cols), sign);
+    const std::vector<float> want = specified(w, x, 2);
+    for (const KernelTable* table : cpu_tables()) {
+      EXPECT_TRUE(same_bits(multiply(*cpu_device(table->name), w, x, 2), want)) << table->name;
+    }
+  }
+}
+
+TEST_P(MatmulOfType, ARowIsTheSameBitsInEveryBatch) {
+  constexpr int64_t kRows = 33, kOutputs = 70;
+  const TestWeight w = TestWeight::random(GetParam(), kOutputs, block(), 4);
+  const std::vector<float> x = Random(5).normals(static_cast<size_t>(kRows * w.cols));
+  for (const KernelTable* table : cpu_tables()) {
+    auto device = cpu_device(table->name);
+    const std::vector<float> all = multiply(*device, w, x, kRows);
+    for (int64_t i = 0; i < kRows; ++i) {
+      EXPECT_TRUE(
+          same_bits(multiply(*device, w, slice_of(x, i * w.cols, w.cols), 1), slice_of(all, i * kOutputs, kOutputs)))
+          << table->name << ": row " << i << " alone";
+    }
+    for (int64_t n = 2; n < kRows; ++n) {
+      // The last n rows: every row meets other neighbours and another place in the tiles.
+      const int64_t first = kRows - n;
+      EXPECT_TRUE(same_bits(multiply(*device, w, slice_of(x, first * w.cols, n * w.cols), n),
+                            slice_of(all, first * kOutputs, n * kOutputs)))
+          << table->name << ": the last " << n << " rows";
+    }
+  }
+}
+
+TEST_P(MatmulOfType, ThreadsChangeNoBit) {
+  constexpr int64_t kOutputs = 1100;  // 69 groups: many tasks, and tasks of several sizes
+  const TestWeight w = TestWeight::random(GetParam(), kOutputs, block(), 6);
+  for (int64_t rows : {1, 2, 9}) {
+    const std::vector<float> x = Random(8).normals(static_cast<size_t>(rows * w.cols));
+    const std::vector<float> want = multiply(*cpu_device("scalar", 1), w, x, rows);
+    for (const KernelTable* table : cpu_tables()) {
+      for (int threads : {1, 2, 3}) {
+        EXPECT_TRUE(same_bits(multiply(*cpu_device(table->name, threads), w, x, rows), want))
+            << table->name << ", " << threads << " threads, " << rows << " rows";
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, MatmulOfType, ::testing::ValuesIn(every_dtype()),
+                         [](const auto& param) { return type_name(param.param); });
+
+INSTANTIATE_TEST_SUITE_P(All, QuantizedMatmul, ::testing::ValuesIn(quantized_dtypes()),
+                         [](const auto& param) { return type_name(param.param); });
+
+// Several weights of unlike types and heights in one call, with bias, accumulation and rows wider than the product.
+TEST(Matmul, OneCallForSeveralWeightsIsTheCallsApart) {
+  constexpr int64_t kRows = 6, kCols = 256, kWide = 300;
+  const TestWeight weights[] = {TestWeight::random(DType::kQ4_K, 200, kCols, 1),
+                                TestWeight::random(DType::kQ8_0, 33, kCols, 2),
+                                TestWeight::random(DType::kF16, 65, kCols, 3)};
+  Random random(4);
+  const std::vector<float> x = random.normals(kRows * kCols);
+  const std::vector<float> bias = random.normals(200);
+  const std::vector<float> before = random.normals(kRows * kWide);
+  for (const KernelTable* table : cpu_tables()) {
+    for (int threads : {1, 3}) {
+      auto device = cpu_device(table->name, threads);
+      const Activations a(*device, x, kRows, kCols);
+      const DeviceBuffer b = upload(*device, bias);
+      std::vector<DeviceBuffer> data, y;
+      std::vector<MatmulArgs> args;
+      for (int i = 0; i < 3; ++i) {
+        data.push_back(upload(*device, weights[i].packed));
+        y.push_back(upload(*device, before));
+        args.push_back({.w = weights[i].view(data.back()),
+                        .x = a.x.ptr<float>(),
+                        .xq = a.quantized(),
+                        .rows = kRows,
+                        .y = y.back().ptr<float>(),
+                        .ldy = kWide,
+                        .bias = i != 1 ? DevPtr<const float>(b.ptr<float>()) : DevPtr<const float>(),
+                        .accumulate = i != 0});
+      }
+      device->table().matmul(device->queue(), args);
+      for (size_t i = 0; i < 3; ++i) {
+        const std::vector<float> plain = multiply(*device, weights[i], x, kRows);
+        std::vector<float> want = before;
+        for (int64_t t = 0; t < kRows; ++t) {
+          for (int64_t o = 0; o < weights[i].rows; ++o) {
+            float acc = plain[static_cast<size_t>(t * weights[i].rows + o)];
+            if (i != 1) acc = acc + bias[static_cast<size_t>(o)];
+            float& out = want[static_cast<size_t>(t * kWide + o)];
+            out = i != 0 ? out + acc : acc;
+          }
+        }
+        // The floats between the product's end and the next row are still what they were.
+        EXPECT_TRUE(same_bits(download<float>(*device, y[i], want.size()), want)) << table->name << ": weight " << i;
+      }
+    }
+  }
+}
+
+// A float weight may have any number of columns.
+TEST(Matmul, FloatColumnsNeedNoMultiple) {
+  for (DType type : {DType::kF32, DType::kF16, DType::kBF16}) {
+    for (int64_t cols : {1, 7, 33}) {
+      const TestWeight w = TestWeight::random(type, 19, cols, 1);
+      const std::vector<float> x = Random(2).normals(static_cast<size_t>(3 * cols));
+      const std::vector<float> want = specified(w, x, 3);
+      for (const KernelTable* table : cpu_tables()) {
+        EXPECT_TRUE(same_bits(multiply(*cpu_device(table->name), w, x, 3), want))
+            << table->name << " " << type_name(type) << " " << cols;
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace decant

@@ -1,0 +1,42 @@
+# SPDX-FileCopyrightText: The Decant authors
+# SPDX-License-Identifier: Apache-2.0
+"""The program with real models; skipped without DECANT_TEST_SMOLLM2 and DECANT_TEST_GEMMA3 (paths of GGUF files)."""
+
+import os
+import unittest
+
+import harness
+
+SMOLLM2 = os.environ.get("DECANT_TEST_SMOLLM2")
+GEMMA3 = os.environ.get("DECANT_TEST_GEMMA3")
+
+
+class SmolLm2Test(harness.CliTest):
+    @unittest.skipUnless(SMOLLM2, "DECANT_TEST_SMOLLM2 is not set")
+    def test_answers_in_english(self):
+        report = self.report("run", "-m", SMOLLM2, "What is the capital of France?", "--temp", "0", "-n", "40", timeout=600)
+        self.assertIn("Paris", report["text"])
+
+    @unittest.skipUnless(SMOLLM2, "DECANT_TEST_SMOLLM2 is not set")
+    def test_threads_chunks_and_kernels_change_no_bit(self):
+        arguments = ("run", "-m", SMOLLM2, "Tell me about the sea and its tides.", "-n", "12", "-s", "7", "--logprobs", "3", "-t", "2")
+        want = self.report(*arguments, timeout=600)
+        for variant in (("-t", "1"), ("--prefill-chunk", "5"), ("--kernels", "scalar")):
+            got = self.report(*arguments, *variant, timeout=600)
+            self.assertEqual((got["tokens"], got["logprobs"]), (want["tokens"], want["logprobs"]), variant)
+
+    @unittest.skipUnless(SMOLLM2, "DECANT_TEST_SMOLLM2 is not set")
+    def test_chat_remembers(self):
+        result = self.succeed("chat", "-m", SMOLLM2, "--temp", "0", "-n", "40", stdin="My name is Ada.\nWhat is my name?\n", timeout=600)
+        self.assertIn("Ada", result.text)
+
+
+class Gemma3Test(harness.CliTest):
+    @unittest.skipUnless(GEMMA3, "DECANT_TEST_GEMMA3 is not set")
+    def test_completes_a_sentence(self):
+        report = self.report("run", "-m", GEMMA3, "--raw", "The capital of France is", "--temp", "0", "-n", "8", timeout=600)
+        self.assertIn("Paris", report["text"])
+
+
+if __name__ == "__main__":
+    harness.main()
