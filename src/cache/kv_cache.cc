@@ -7,12 +7,13 @@
 namespace decant {
 namespace {
 
-size_t pages_for(int rows) { return static_cast<size_t>((rows + kPageKeys - 1) / kPageKeys); }
+size_t pages_for(int rows) { return (static_cast<size_t>(rows) + kPageKeys - 1) / kPageKeys; }
 
 }  // namespace
 
 Result<KvCache> KvCache::create(Device& device, std::vector<KvLayout> layers, int pages) {
   if (pages < 1) return Status::invalid_argument("a KV cache needs at least one page of {} tokens", kPageKeys);
+  if (layers.empty()) return Status::invalid_argument("a KV cache needs at least one layer");
   KvCache cache;
   cache.device_ = &device;
   cache.layers_ = std::move(layers);
@@ -121,9 +122,10 @@ Status KvCache::reserve(SequenceId sequence, int first, int rows) {
     if (i >= s.table.size() || references_[static_cast<size_t>(s.table[i])] > 1) ++needed;
   }
   if (needed > free_.size()) {
-    return Status::exhausted("the KV cache is full: {} more pages of {} tokens are needed, {} of {} are free; raise the "
-                             "context size (-c)",
-                             needed, kPageKeys, free_.size(), references_.size());
+    return Status::exhausted(
+        "the KV cache is full: {} more pages of {} tokens are needed, {} of {} are free; raise the "
+        "context size (-c)",
+        needed, kPageKeys, free_.size(), references_.size());
   }
   for (size_t i = std::min(begin, s.table.size()); i < end; ++i) {
     if (i < s.table.size() && references_[static_cast<size_t>(s.table[i])] == 1) continue;

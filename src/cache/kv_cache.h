@@ -1,12 +1,12 @@
 // SPDX-FileCopyrightText: The Decant authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// Keys and values of many sequences in pages of 64. A sequence is a table of pages; forks share pages, and a page that is
-// shared is copied before one of its owners appends to it.
+// Keys and values of many sequences in pages of 64. A sequence is a table of pages; forks share pages, and a page that
+// is shared is copied before one of its owners appends to it.
 //
-// Rows are appended as committed (a chain: they extend the sequence) or as pending (a token tree: they lie behind the committed
-// rows until one path is committed or all are dropped). Layers may be filled by different steps (a layer range), so committed
-// and pending rows are counted per layer.
+// Rows are appended as committed (a chain: they extend the sequence) or as pending (a token tree: they lie behind the
+// committed rows until one path is committed or all are dropped). Layers may be filled by different steps (a layer
+// range), so committed and pending rows are counted per layer.
 #pragma once
 
 #include <cstdint>
@@ -35,7 +35,8 @@ class KvCache {
   SequenceId create_sequence();
   // A new sequence that shares the first `length` committed rows of `parent`. kInvalidArgument if it has fewer.
   Result<SequenceId> fork(SequenceId parent, int length);
-  // Forgets all rows from `length` on, and all pending rows. kInvalidArgument if a layer has fewer committed rows.
+  // Forgets all rows from `length` on, and all pending rows. kInvalidArgument if no layer has that many
+  // committed rows; layers with fewer keep what they have.
   Status truncate(SequenceId sequence, int length);
   Status remove(SequenceId sequence);
   bool exists(SequenceId sequence) const;
@@ -45,8 +46,8 @@ class KvCache {
   int length(SequenceId sequence) const;
   int pending(SequenceId sequence, int layer) const;
 
-  // Makes slots [0, rows) of the sequence exist and slots [first, rows) writable by it alone. kExhausted, with nothing changed,
-  // if there are not enough free pages.
+  // 0 <= first <= rows. Makes slots [0, rows) of the sequence exist and slots [first, rows) writable by it alone.
+  // kExhausted, with nothing changed, if there are not enough free pages.
   Status reserve(SequenceId sequence, int first, int rows);
   // Gives back pages that hold neither committed nor pending rows (after a reserve() whose step did not run).
   void shrink(SequenceId sequence);

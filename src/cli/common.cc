@@ -70,7 +70,8 @@ void write_note(std::string_view line) {
 Progress::Progress() : is_terminal_(::isatty(STDERR_FILENO) == 1) {}
 
 void Progress::show(std::string_view text) {
-  if (!is_terminal_) return;
+  if (!is_terminal_ || text == last_) return;
+  last_ = text;
   (void)write_all(STDERR_FILENO, fmt::format("\r\x1b[K{}", text));
   shown_ = true;
 }
@@ -78,6 +79,7 @@ void Progress::show(std::string_view text) {
 void Progress::clear() {
   if (shown_) (void)write_all(STDERR_FILENO, "\r\x1b[K");
   shown_ = false;
+  last_.clear();
 }
 
 Result<JsonReport> JsonReport::open(const std::string& target) {

@@ -56,6 +56,7 @@ class Progress {
  private:
   bool is_terminal_;
   bool shown_ = false;
+  std::string last_;  // what stands there
 };
 
 // Where --json goes. A file appears whole, at the end; that it can be made is known at the start. Devices and pipes are

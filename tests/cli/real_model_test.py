@@ -14,8 +14,9 @@ GEMMA3 = os.environ.get("DECANT_TEST_GEMMA3")
 class SmolLm2Test(harness.CliTest):
     @unittest.skipUnless(SMOLLM2, "DECANT_TEST_SMOLLM2 is not set")
     def test_answers_in_english(self):
-        report = self.report("run", "-m", SMOLLM2, "What is the capital of France?", "--temp", "0", "-n", "40", timeout=600)
-        self.assertIn("Paris", report["text"])
+        report = self.report("run", "-m", SMOLLM2, "Name three colors.", "--temp", "0", "-n", "40", timeout=600)
+        self.assertIn("Red", report["text"])
+        self.assertEqual(report["finish_reason"], "stop")
 
     @unittest.skipUnless(SMOLLM2, "DECANT_TEST_SMOLLM2 is not set")
     def test_threads_chunks_and_kernels_change_no_bit(self):
@@ -27,15 +28,15 @@ class SmolLm2Test(harness.CliTest):
 
     @unittest.skipUnless(SMOLLM2, "DECANT_TEST_SMOLLM2 is not set")
     def test_chat_remembers(self):
-        result = self.succeed("chat", "-m", SMOLLM2, "--temp", "0", "-n", "40", stdin="My name is Ada.\nWhat is my name?\n", timeout=600)
-        self.assertIn("Ada", result.text)
+        result = self.succeed("chat", "-m", SMOLLM2, "--temp", "0", "-n", "40", stdin="My favourite animal is the owl.\nWhich animal did I name?\n", timeout=600)
+        self.assertIn("owl", result.text.splitlines()[-1])
 
 
 class Gemma3Test(harness.CliTest):
     @unittest.skipUnless(GEMMA3, "DECANT_TEST_GEMMA3 is not set")
     def test_completes_a_sentence(self):
-        report = self.report("run", "-m", GEMMA3, "--raw", "The capital of France is", "--temp", "0", "-n", "8", timeout=600)
-        self.assertIn("Paris", report["text"])
+        report = self.report("run", "-m", GEMMA3, "--raw", "Monday, Tuesday, Wednesday,", "--temp", "0", "-n", "8", timeout=600)
+        self.assertIn("Thursday, Friday", report["text"])
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from harness import FAILURE, INTERRUPTED, USAGE
 
 class RunTest(harness.CliTest):
     def answer(self, *arguments, **kwargs):
-        return self.succeed("run", "-m", self.llama, "-n", "24", "-s", "7", *arguments, **kwargs).out
+        return self.succeed("run", "-m", self.llama, "-n", "24", "-s", "7", "--ignore-eos", *arguments, **kwargs).out
 
     def test_the_prompt_comes_from_the_argument_an_option_a_file_or_stdin(self):
         want = self.answer("the sea", "--raw")
@@ -50,7 +50,7 @@ class RunTest(harness.CliTest):
         self.assertEqual((got["text"], got["tokens"]), (want["text"], want["tokens"]))
 
     def test_the_text_of_the_report_is_the_text_on_stdout(self):
-        report = self.report("run", "-m", self.llama, "the sea", "--raw", "-n", "24", "-s", "7")
+        report = self.report("run", "-m", self.llama, "the sea", "--raw", "-n", "24", "-s", "7", "--ignore-eos")
         self.assertEqual(self.answer("the sea", "--raw").decode("utf-8", "replace").rstrip("\n"), report["text"].rstrip("\n"))
 
     def test_a_stop_string_ends_the_answer_before_it(self):
