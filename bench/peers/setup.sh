@@ -28,6 +28,6 @@ fi
 echo "building llama.cpp for this processor"
 cmake -G Ninja -S "$folder/llama.cpp" -B "$folder/llama.cpp/build" -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON -DLLAMA_CURL=OFF \
   -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_SERVER=OFF >"$folder/cmake.log"
-cmake --build "$folder/llama.cpp/build" --target llama-tokenize llama-perplexity llama-bench llama-batched-bench llama-completion \
+cmake --build "$folder/llama.cpp/build" --target llama-tokenize llama-perplexity llama-bench llama-batched-bench llama-completion llama-quantize \
   >"$folder/build.log" || { grep -m 3 'error' "$folder/build.log" >&2; echo "setup.sh: the build failed, see $folder/build.log" >&2; exit 1; }
 echo "done: $folder/llama.cpp/build/bin"

@@ -117,7 +117,6 @@ Status inspect(const InspectOptions& options) {
              {"kv_heads", layer.n_kv_heads},
              {"head_dim", layer.k_dim},
              {"ffn", layer.ffn_dim},
-             {"vocabulary", config->vocab_size},
              {"context_length", config->context_length},
              {"cache_bytes_per_token", cache_bytes_per_token(*config)}};
     const auto windows =

@@ -559,12 +559,21 @@ const Definition kDefinitions[] = {
 
 constexpr const char* kExitCodes = "Exit codes: 0 success, 1 failure, 2 wrong usage, 130 interrupted.\n";
 
+// Leaves out of the help which options exclude each other; trying it says so.
+class PlainFormatter : public CLI::Formatter {
+ public:
+  PlainFormatter() { column_width(36); }
+  std::string make_option_opts(const CLI::Option* option) const override {
+    return option->get_type_name().empty() ? "" : " " + option->get_type_name();
+  }
+};
+
 class Parser {
  public:
   Parser() : app_("Decant runs language models: GGUF in, text out.", "decant") {
     app_.set_version_flag("--version", "decant " + std::string(kVersion), "print the version");
     app_.set_help_flag("-h,--help", "print help; `decant COMMAND --help` has options and examples");
-    app_.get_formatter()->column_width(36);
+    app_.formatter(std::make_shared<PlainFormatter>());
     app_.option_defaults()->always_capture_default(false);
     app_.footer(
         "\nExamples:\n"
@@ -575,7 +584,7 @@ class Parser {
     for (const Definition& d : kDefinitions) {
       CLI::App* command = app_.add_subcommand(d.name, d.summary);
       command->set_help_flag("-h,--help", "print this help");
-      command->get_formatter()->column_width(36);
+      command->formatter(std::make_shared<PlainFormatter>());
       command->footer("\n" + std::string(d.examples));
       Adder add(command);
       finish_.push_back(d.define(add));

@@ -23,8 +23,8 @@ Json divergence_json(const Divergence& d) {
 Result<DivergenceBase> open_base(const PerplexityCommandOptions& options) {
   DECANT_TRY(const std::string path, resolve_model(options.model.model));
   DECANT_TRY(const GgufFile file, GgufFile::open(path));
-  DECANT_TRY(const ModelConfig config, read_config(file));
-  return DivergenceBase::open(options.divergence_base, config.vocab_size);
+  DECANT_TRY(const std::shared_ptr<const Tokenizer> tokenizer, Tokenizer::from_gguf(file));
+  return DivergenceBase::open(options.divergence_base, tokenizer->vocab_size());
 }
 
 }  // namespace
