@@ -8,6 +8,7 @@
 // minimum m:  w = s * (u - zero) + m.  All of GGUF's formats are cases of this (bits, sub, zero, has_min):
 //   Q4_0 (4,32,8,-)  Q4_1 (4,32,0,m)  Q5_0 (8,32,16,-)  Q5_1 (8,32,0,m)  Q8_0 (8,32,128,-)  IQ4_NL, IQ4_XS, MXFP4 (8,32,128,-)
 //   Q2_K (4,16,0,m)  Q3_K (4,16,4,-)  Q4_K (4,32,0,m)  Q5_K (8,32,0,m)  Q6_K (8,16,32,-)
+// Codes of 8 bits are at most 63 unless zero is 128: kernels rely on that.
 // Scales are fp16 where the file's are; for the K types, IQ4_XS and MXFP4 they are fp32: the products d*sc and -dmin*mn are exact.
 //
 // Memory: for group g of ceil(rows/16), for block b of cols/32:

@@ -1,9 +1,9 @@
 // SPDX-FileCopyrightText: The Decant authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// Matrix products. A tile is `kRows` activation rows by `kGroups` weight groups; the weight's codes are loaded and unpacked once
-// a tile, each activation is broadcast. Lanes are outputs and sums are sequential, so a tile's shape changes no bit; the
-// integer dots are exact in any order. Included once per target (table_target.h).
+// Matrix products. A tile is `kRows` activation rows by `kGroups` weight groups; the weight's codes are loaded and
+// unpacked once a tile, each activation is broadcast. Lanes are outputs and sums are sequential, so a tile's shape
+// changes no bit; the integer dots are exact in any order. Included once per target (table_target.h).
 //
 // Bytes of one row through one weight: Weight::bytes(); operations: 2 * rows * cols.
 
@@ -25,14 +25,22 @@ inline void finish_output(const MatmulArgs& m, int64_t group, int64_t row, F acc
 }
 
 // What distinguishes the formats at compile time; `zero` stays a number.
-template <int kBitsV, int kSubV, bool kMinV, bool kZeroV, bool kF32V>
+template <int kBitsV, int kSubV, bool kMinV, bool kZeroV, bool kF32V, int kMaxCodeV>
 struct Format {
-  static constexpr int kBits = kBitsV, kSub = kSubV;
+  static constexpr int kBits = kBitsV, kSub = kSubV, kMaxCode = kMaxCodeV;
   static constexpr bool kMin = kMinV, kZero = kZeroV, kF32 = kF32V;
   static constexpr size_t kCodeBytes = kBits * 64;
   static constexpr size_t kScaleBytes = (kBlockCols / kSub) * kGroupRows * (kF32 ? 4 : 2);
   static constexpr size_t kBlockBytes = kCodeBytes + kScaleBytes * (kMin ? 2 : 1);
 };
+
+// Columns 4j to 4j + 3 of a block.
+template <typename Fmt>
+inline C codes_of(const uint8_t* block, int j) {
+  if constexpr (Fmt::kBits == 8) return Dot<Fmt::kMaxCode>::prepare(load_codes(block + 64 * j));
+  const C both = load_codes(block + 64 * (j & 3));
+  return j < 4 ? low_nibbles(both) : high_nibbles(both);
+}
 
 template <typename Fmt, int kRows, int kGroups>
 inline void quantized_tile(const MatmulArgs& m, int64_t group, int64_t row) {
@@ -54,34 +62,36 @@ inline void quantized_tile(const MatmulArgs& m, int64_t group, int64_t row) {
     for (int g = 0; g < kGroups; ++g) {
       const uint8_t* block = w + static_cast<size_t>(g) * stride + static_cast<size_t>(b) * Fmt::kBlockBytes;
       if constexpr (kRows == 1) __builtin_prefetch(block + 1024);
-      C codes[8];
-      if constexpr (Fmt::kBits == 8) {
-        for (int j = 0; j < 8; ++j) codes[j] = load_codes(block + 64 * j);
-      } else {
-        for (int j = 0; j < 4; ++j) {
-          const C c = load_codes(block + 64 * j);
-          codes[j] = low_nibbles(c);
-          codes[4 + j] = high_nibbles(c);
-        }
-      }
       F scale[kSubs];
       for (int s = 0; s < kSubs; ++s) {
-        scale[s] = load_scales<Fmt::kF32>(block + Fmt::kCodeBytes + static_cast<size_t>(s) * kGroupRows * (Fmt::kF32 ? 4 : 2));
+        scale[s] =
+            load_scales<Fmt::kF32>(block + Fmt::kCodeBytes + static_cast<size_t>(s) * kGroupRows * (Fmt::kF32 ? 4 : 2));
       }
-      for (int r = 0; r < kRows; ++r) {
-        const int8_t* qr = q + r * m.w.cols + b * kBlockCols;
-        const int32_t* sums = sum16 + (r * blocks + b) * 2;
-        const F dr = set1(d[r * blocks + b]);
-        if constexpr (kSubs == 1) {
-          I even = Fmt::kZero ? set1_i(-zero * (sums[0] + sums[1])) : zero_i();
-          for (int j = 0; j < 8; ++j) even = dot4(even, codes[j], qr + 4 * j);
-          acc[g][r] = fma(to_float(even), scale[0] * dr, acc[g][r]);
-        } else {
-          for (int s = 0; s < kSubs; ++s) {
-            I dot = Fmt::kZero ? set1_i(-zero * sums[s]) : zero_i();
-            for (int j = 0; j < 4; ++j) dot = dot4(dot, codes[4 * s + j], qr + 16 * s + 4 * j);
-            acc[g][r] = fma(to_float(dot), scale[s] * dr, acc[g][r]);
+      for (int part = 0; part < kSubs; ++part) {
+        Dot<Fmt::kMaxCode> dots[kRows];
+        for (int r = 0; r < kRows; ++r) {
+          const int32_t* sums = sum16 + (r * blocks + b) * 2;
+          dots[r] = Dot<Fmt::kMaxCode>(!Fmt::kZero ? 0 : -zero * (kSubs == 1 ? sums[0] + sums[1] : sums[part]));
+        }
+        // Unrolled, it would need more registers than there are.
+#pragma GCC unroll 1
+        for (int j = 0; j < 4; j += kSubs) {
+          C c0, c1;
+          int first, second;  // their columns
+          if constexpr (kSubs == 1) {
+            c0 = codes_of<Fmt>(block, j), c1 = codes_of<Fmt>(block, j + 4);
+            first = 4 * j, second = 16 + 4 * j;
+          } else {
+            c0 = codes_of<Fmt>(block, 4 * part + j), c1 = codes_of<Fmt>(block, 4 * part + j + 1);
+            first = 16 * part + 4 * j, second = first + 4;
           }
+          for (int r = 0; r < kRows; ++r) {
+            const int8_t* qr = q + r * m.w.cols + b * kBlockCols;
+            dots[r].add(c0, c1, qr + first, qr + second);
+          }
+        }
+        for (int r = 0; r < kRows; ++r) {
+          acc[g][r] = fma(to_float(dots[r].sum()), scale[part] * set1(d[r * blocks + b]), acc[g][r]);
         }
       }
       if constexpr (Fmt::kMin) {
@@ -147,12 +157,19 @@ struct FloatTiles {
   }
 };
 
+// Rows of the largest tile: their sums stay in registers.
+#if defined(DECANT_AVX2)
+inline constexpr int kTileRows = 4;
+#else
+inline constexpr int kTileRows = 8;
+#endif
+
 // Groups [begin, end), all rows.
 template <typename Tiles>
 inline void run_groups(const MatmulArgs& m, int64_t begin, int64_t end) {
   int64_t row = 0;
-  for (; row + 8 <= m.rows; row += 8) {
-    for (int64_t g = begin; g < end; ++g) Tiles::template run<8, 1>(m, g, row);
+  for (; row + kTileRows <= m.rows; row += kTileRows) {
+    for (int64_t g = begin; g < end; ++g) Tiles::template run<kTileRows, 1>(m, g, row);
   }
   if (row + 4 <= m.rows) {
     for (int64_t g = begin; g < end; ++g) Tiles::template run<4, 1>(m, g, row);
@@ -182,20 +199,21 @@ inline void run_weight(const MatmulArgs& m, int64_t begin, int64_t end) {
   }
   if (l.bits == 4) {
     if (l.sub == 16) {
-      return l.has_min ? run_groups<QuantizedTiles<Format<4, 16, true, false, true>>>(m, begin, end)
-                       : run_groups<QuantizedTiles<Format<4, 16, false, true, true>>>(m, begin, end);
+      return l.has_min ? run_groups<QuantizedTiles<Format<4, 16, true, false, true, 15>>>(m, begin, end)
+                       : run_groups<QuantizedTiles<Format<4, 16, false, true, true, 15>>>(m, begin, end);
     }
-    if (!l.has_min) return run_groups<QuantizedTiles<Format<4, 32, false, true, false>>>(m, begin, end);
-    return l.f32_scales ? run_groups<QuantizedTiles<Format<4, 32, true, false, true>>>(m, begin, end)
-                        : run_groups<QuantizedTiles<Format<4, 32, true, false, false>>>(m, begin, end);
+    if (!l.has_min) return run_groups<QuantizedTiles<Format<4, 32, false, true, false, 15>>>(m, begin, end);
+    return l.f32_scales ? run_groups<QuantizedTiles<Format<4, 32, true, false, true, 15>>>(m, begin, end)
+                        : run_groups<QuantizedTiles<Format<4, 32, true, false, false, 15>>>(m, begin, end);
   }
-  if (l.sub == 16) return run_groups<QuantizedTiles<Format<8, 16, false, true, true>>>(m, begin, end);
+  if (l.sub == 16) return run_groups<QuantizedTiles<Format<8, 16, false, true, true, 63>>>(m, begin, end);
   if (l.has_min) {
-    return l.f32_scales ? run_groups<QuantizedTiles<Format<8, 32, true, false, true>>>(m, begin, end)
-                        : run_groups<QuantizedTiles<Format<8, 32, true, false, false>>>(m, begin, end);
+    return l.f32_scales ? run_groups<QuantizedTiles<Format<8, 32, true, false, true, 63>>>(m, begin, end)
+                        : run_groups<QuantizedTiles<Format<8, 32, true, false, false, 63>>>(m, begin, end);
   }
-  return l.f32_scales ? run_groups<QuantizedTiles<Format<8, 32, false, true, true>>>(m, begin, end)
-                      : run_groups<QuantizedTiles<Format<8, 32, false, true, false>>>(m, begin, end);
+  if (l.zero != 128) return run_groups<QuantizedTiles<Format<8, 32, false, true, false, 63>>>(m, begin, end);
+  return l.f32_scales ? run_groups<QuantizedTiles<Format<8, 32, false, true, true, 255>>>(m, begin, end)
+                      : run_groups<QuantizedTiles<Format<8, 32, false, true, false, 255>>>(m, begin, end);
 }
 
 inline void matmul(Queue& queue, std::span<const MatmulArgs> args) {
@@ -203,7 +221,8 @@ inline void matmul(Queue& queue, std::span<const MatmulArgs> args) {
   ThreadPool& pool = cpu(queue).pool();
   int64_t groups = 0;
   for (const MatmulArgs& m : args) groups += m.w.groups();
-  const int64_t per_task = std::clamp<int64_t>(groups / (int64_t{pool.threads()} * 8) / 4 * 4, 4, args[0].rows >= 8 ? 4 : 64);
+  const int64_t per_task =
+      std::clamp<int64_t>(groups / (int64_t{pool.threads()} * 8) / 4 * 4, 4, args[0].rows >= 8 ? 4 : 64);
   int64_t tasks = 0;
   for (const MatmulArgs& m : args) tasks += (m.w.groups() + per_task - 1) / per_task;
   pool.parallel_for(tasks, 1, [&](int64_t begin, int64_t end, int) {

@@ -35,7 +35,17 @@ inline C load_codes(const uint8_t* p) { return {_mm512_loadu_si512(p)}; }
 inline C low_nibbles(C c) { return {_mm512_and_si512(c.v, _mm512_set1_epi8(15))}; }
 inline C high_nibbles(C c) { return {_mm512_and_si512(_mm512_srli_epi16(c.v, 4), _mm512_set1_epi8(15))}; }
 // acc[lane] += sum over 4 of codes (unsigned) times the 4 signed bytes at q.
+// Dot<kMaxCode> collects such sums over 4 or 8 pairs of vectors: start + sum of code * q, where no code is greater than kMaxCode
+// (15, 63 or 255). With 255 the codes stand for u - 128 and start is -128 * sum of q, known to the target that needs it.
 inline I dot4(I acc, C c, const int8_t* q) { int32_t four; std::memcpy(&four, q, 4); return {_mm512_dpbusd_epi32(acc.v, c.v, _mm512_set1_epi32(four))}; }
+template <int kMaxCode>
+struct Dot {
+  __m512i acc;
+  static C prepare(C c) { return c; }
+  explicit Dot(int32_t start = 0) : acc(_mm512_set1_epi32(start)) {}
+  void add(C c0, C c1, const int8_t* q0, const int8_t* q1) { acc = dot4(dot4({acc}, c0, q0), c1, q1).v; }
+  I sum() const { return {acc}; }
+};
 #elif defined(DECANT_AVX2)
 struct F { __m256 a, b; };
 struct I { __m256i a, b; };
@@ -69,13 +79,52 @@ struct C { __m256i a, b; };
 inline C load_codes(const uint8_t* p) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)), _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 32))}; }
 inline C low_nibbles(C c) { const __m256i m = _mm256_set1_epi8(15); return {_mm256_and_si256(c.a, m), _mm256_and_si256(c.b, m)}; }
 inline C high_nibbles(C c) { const __m256i m = _mm256_set1_epi8(15); return {_mm256_and_si256(_mm256_srli_epi16(c.a, 4), m), _mm256_and_si256(_mm256_srli_epi16(c.b, 4), m)}; }
-// pmaddubsw would saturate for codes over 128; even and odd bytes apart do not.
-inline __m256i dot4_half(__m256i acc, __m256i c, __m256i q) {
-  const __m256i even = _mm256_madd_epi16(_mm256_and_si256(c, _mm256_set1_epi16(255)), _mm256_srai_epi16(_mm256_slli_epi16(q, 8), 8));
-  const __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(c, 8), _mm256_srai_epi16(q, 8));
-  return _mm256_add_epi32(acc, _mm256_add_epi32(even, odd));
-}
-inline I dot4(I acc, C c, const int8_t* q) { int32_t four; std::memcpy(&four, q, 4); const __m256i x = _mm256_set1_epi32(four); return {dot4_half(acc.a, c.a, x), dot4_half(acc.b, c.b, x)}; }
+inline __m256i four_bytes(const int8_t* q) { int32_t four; std::memcpy(&four, q, 4); return _mm256_set1_epi32(four); }
+inline __m256i add_pairs(__m256i acc, __m256i words) { return _mm256_add_epi32(acc, _mm256_madd_epi16(words, _mm256_set1_epi16(1))); }
+// pmaddubsw adds two products of an unsigned and a signed byte in 16 bits, saturating; codes of activations are at most 127.
+// Codes up to 15: 8 such sums are below 2^15, so words are widened once at the end.
+// Codes up to 63: 2 are (4 * 63 * 127 = 32,004).
+// Any codes (of zero 128): |u - 128| <= 128 times the activation with the sign of u - 128; one is below 2^15 (32,512). The
+// start is then not -128 times the sum of the activations but 0, which prepare() and the caller agree upon.
+template <int kMaxCode>
+struct Dot;
+template <>
+struct Dot<15> {
+  __m256i a = _mm256_setzero_si256(), b = a, start;
+  static C prepare(C c) { return c; }
+  explicit Dot(int32_t value = 0) : start(_mm256_set1_epi32(value)) {}
+  void add(C c0, C c1, const int8_t* q0, const int8_t* q1) {
+    const __m256i x = four_bytes(q0), y = four_bytes(q1);
+    a = _mm256_add_epi16(a, _mm256_add_epi16(_mm256_maddubs_epi16(c0.a, x), _mm256_maddubs_epi16(c1.a, y)));
+    b = _mm256_add_epi16(b, _mm256_add_epi16(_mm256_maddubs_epi16(c0.b, x), _mm256_maddubs_epi16(c1.b, y)));
+  }
+  I sum() const { return {add_pairs(start, a), add_pairs(start, b)}; }
+};
+template <>
+struct Dot<63> {
+  __m256i a, b;
+  static C prepare(C c) { return c; }
+  explicit Dot(int32_t value = 0) : a(_mm256_set1_epi32(value)), b(a) {}
+  void add(C c0, C c1, const int8_t* q0, const int8_t* q1) {
+    const __m256i x = four_bytes(q0), y = four_bytes(q1);
+    a = add_pairs(a, _mm256_add_epi16(_mm256_maddubs_epi16(c0.a, x), _mm256_maddubs_epi16(c1.a, y)));
+    b = add_pairs(b, _mm256_add_epi16(_mm256_maddubs_epi16(c0.b, x), _mm256_maddubs_epi16(c1.b, y)));
+  }
+  I sum() const { return {a, b}; }
+};
+template <>
+struct Dot<255> {
+  __m256i a = _mm256_setzero_si256(), b = a;
+  static C prepare(C c) { const __m256i z = _mm256_set1_epi8(-128); return {_mm256_xor_si256(c.a, z), _mm256_xor_si256(c.b, z)}; }
+  explicit Dot(int32_t = 0) {}
+  static __m256i products(__m256i w, __m256i x) { return _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w)); }
+  void add(C c0, C c1, const int8_t* q0, const int8_t* q1) {
+    const __m256i x = four_bytes(q0), y = four_bytes(q1);
+    a = add_pairs(add_pairs(a, products(c0.a, x)), products(c1.a, y));
+    b = add_pairs(add_pairs(b, products(c0.b, x)), products(c1.b, y));
+  }
+  I sum() const { return {a, b}; }
+};
 #else
 struct F { float v[16]; };
 struct I { int32_t v[16]; };
@@ -111,6 +160,14 @@ inline I dot4(const I& acc, const C& c, const int8_t* q) {
   DECANT_LANES(r.v[i] = acc.v[i] + c.v[4 * i] * q[0] + c.v[4 * i + 1] * q[1] + c.v[4 * i + 2] * q[2] + c.v[4 * i + 3] * q[3]);
   return r;
 }
+template <int kMaxCode>
+struct Dot {
+  I acc;
+  static C prepare(const C& c) { return c; }
+  explicit Dot(int32_t start = 0) : acc(set1_i(start)) {}
+  void add(const C& c0, const C& c1, const int8_t* q0, const int8_t* q1) { acc = dot4(dot4(acc, c0, q0), c1, q1); }
+  I sum() const { return acc; }
+};
 #undef DECANT_LANES
 #endif
 // clang-format on
