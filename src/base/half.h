@@ -1,8 +1,9 @@
 // SPDX-FileCopyrightText: The Decant authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// IEEE half and bfloat16 conversions in portable code: round to nearest even, denormals kept, NaN quieted. The half ones equal
-// F16C's instructions bit for bit; AVX-512's bfloat16 instruction differs in that it flushes denormals to zero.
+// IEEE half and bfloat16 conversions in portable code: round to nearest even, denormals kept, NaN quieted. The half
+// ones equal F16C's instructions bit for bit; AVX-512's bfloat16 instruction differs in that it flushes denormals to
+// zero.
 #pragma once
 
 #include <bit>

@@ -14,7 +14,8 @@ namespace decant {
 // A whole file mapped read-only. Movable; unmaps on destruction. Pages are loaded on first touch.
 class MappedFile {
  public:
-  // kNotFound, kIo (with the system's reason) or kInvalidArgument (a directory, a pipe). An empty file maps to an empty span.
+  // kNotFound, kIo (with the system's reason) or kInvalidArgument (a directory, a pipe). An empty file maps to an empty
+  // span.
   static Result<MappedFile> open(const std::string& path);
 
   MappedFile() = default;
@@ -35,8 +36,8 @@ class MappedFile {
   size_t size_ = 0;
 };
 
-// Writes `path` through a temporary file in the same folder and renames it on commit: readers see the whole file or none.
-// Without commit() the destructor removes the temporary file.
+// Writes `path` through a temporary file in the same folder and renames it on commit: readers see the whole file or
+// none. Without commit() the destructor removes the temporary file.
 class AtomicFile {
  public:
   static Result<AtomicFile> create(const std::string& path);

@@ -1,8 +1,9 @@
 // SPDX-FileCopyrightText: The Decant authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// Counter-based random numbers: a pure function of a key and a counter, so a draw does not depend on the batch, on threads
-// or on what was drawn before. Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3").
+// Counter-based random numbers: a pure function of a key and a counter, so a draw does not depend on the batch, on
+// threads or on what was drawn before. Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2,
+// 3").
 #pragma once
 
 #include <array>

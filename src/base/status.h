@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: The Decant authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// Status and Result<T>: how every folder of Decant reports failure. No exception crosses a folder, nothing aborts on input.
+// Status and Result<T>: how every folder of Decant reports failure. No exception crosses a folder, nothing aborts on
+// input.
 //
 //   Result<Model> load(const std::string& path) {
 //     DECANT_TRY(MappedFile file, MappedFile::open(path));
@@ -9,7 +10,8 @@
 //     ...
 //   }
 //
-// A message says what, where, why and what to do: "model.gguf: tensor blk.3.attn_k.weight: type 41 is not supported; ...".
+// A message says what, where, why and what to do: "model.gguf: tensor blk.3.attn_k.weight: type 41 is not supported;
+// ...".
 #pragma once
 
 #include <fmt/core.h>
@@ -51,10 +53,10 @@ class [[nodiscard]] Status {
 
   static Status make(Code code, std::string message);
 
-#define DECANT_STATUS_CTOR(name, code)                                        \
-  template <typename... Args>                                                 \
-  static Status name(fmt::format_string<Args...> format, Args&&... args) {    \
-    return make(code, fmt::format(format, std::forward<Args>(args)...));      \
+#define DECANT_STATUS_CTOR(name, code)                                     \
+  template <typename... Args>                                              \
+  static Status name(fmt::format_string<Args...> format, Args&&... args) { \
+    return make(code, fmt::format(format, std::forward<Args>(args)...));   \
   }
   DECANT_STATUS_CTOR(invalid_argument, Code::kInvalidArgument)
   DECANT_STATUS_CTOR(not_found, Code::kNotFound)
@@ -86,8 +88,8 @@ class [[nodiscard]] Status {
 template <typename T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : value_(std::move(value)) {}              // NOLINT: implicit on purpose
-  Result(Status status) : status_(std::move(status)) {       // NOLINT: implicit on purpose
+  Result(T value) : value_(std::move(value)) {}         // NOLINT: implicit on purpose
+  Result(Status status) : status_(std::move(status)) {  // NOLINT: implicit on purpose
     if (status_.ok()) status_ = Status::make(Code::kInternal, "Result made from an OK status");
   }
 
@@ -110,7 +112,8 @@ class [[nodiscard]] Result {
   Status status_;
 };
 
-// Stops the process with file, line and the expression. For our own bugs only: no input may reach it, and fuzzing proves that.
+// Stops the process with file, line and the expression. For our own bugs only: no input may reach it, and fuzzing
+// proves that.
 [[noreturn]] void check_failed(const char* file, int line, const char* expression);
 
 }  // namespace decant
@@ -120,14 +123,14 @@ class [[nodiscard]] Result {
 
 // DECANT_TRY(declaration, expression): declares the value of a Result, or returns its Status to the caller.
 #define DECANT_TRY(declaration, ...) DECANT_TRY_IMPL(DECANT_CONCAT(decant_result_, __LINE__), declaration, __VA_ARGS__)
-#define DECANT_TRY_IMPL(tmp, declaration, ...)     \
-  auto tmp = (__VA_ARGS__);                        \
-  if (!tmp.ok()) return std::move(tmp).status();   \
+#define DECANT_TRY_IMPL(tmp, declaration, ...)   \
+  auto tmp = (__VA_ARGS__);                      \
+  if (!tmp.ok()) return std::move(tmp).status(); \
   declaration = std::move(tmp).value()
 
 // Returns a failed Status to the caller; goes on when OK.
-#define DECANT_TRY_STATUS(...)                                          \
-  do {                                                                  \
+#define DECANT_TRY_STATUS(...)                                                                     \
+  do {                                                                                             \
     if (::decant::Status decant_status = (__VA_ARGS__); !decant_status.ok()) return decant_status; \
   } while (false)
 

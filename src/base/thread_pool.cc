@@ -14,7 +14,8 @@
 namespace decant {
 namespace {
 
-// About 20 to 60 microseconds: longer than the gaps between the ops of a step, shorter than anything a person would call idle.
+// About 20 to 60 microseconds: longer than the gaps between the ops of a step, shorter than anything a person would
+// call idle.
 constexpr int kSpins = 4000;
 
 inline void cpu_relax() {

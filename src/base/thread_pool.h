@@ -7,8 +7,8 @@
 
 namespace decant {
 
-// Fork-join workers for the ops of one engine. Work items are disjoint outputs, never parts of one sum, so which thread takes
-// which item changes no bit. One caller at a time; workers spin for a short while between regions and then sleep.
+// Fork-join workers for the ops of one engine. Work items are disjoint outputs, never parts of one sum, so which thread
+// takes which item changes no bit. One caller at a time; workers spin for a short while between regions and then sleep.
 class ThreadPool {
  public:
   // `threads` counts the caller, so 1 starts no worker. Clamped to 1..256.
@@ -19,11 +19,13 @@ class ThreadPool {
 
   int threads() const;
 
-  // Calls body(begin, end, thread) on disjoint ranges that cover [0, items), each at most `grain` items long, and returns when
-  // all are done. `thread` is in [0, threads()) and unique among concurrent calls: it may index scratch memory.
+  // Calls body(begin, end, thread) on disjoint ranges that cover [0, items), each at most `grain` items long, and
+  // returns when all are done. `thread` is in [0, threads()) and unique among concurrent calls: it may index scratch
+  // memory.
   template <typename Body>
   void parallel_for(int64_t items, int64_t grain, Body&& body) {
-    run(items, grain < 1 ? 1 : grain,
+    run(
+        items, grain < 1 ? 1 : grain,
         [](void* context, int64_t begin, int64_t end, int thread) {
           (*static_cast<std::remove_reference_t<Body>*>(context))(begin, end, thread);
         },

@@ -9,8 +9,8 @@
 namespace decant {
 namespace {
 
-// LM-head rows computed at a time: enough to read the weights once for a verified draft, small enough that the buffer of a
-// 262k vocabulary stays at 32 MiB.
+// LM-head rows computed at a time: enough to read the weights once for a verified draft, small enough that the buffer
+// of a 262k vocabulary stays at 32 MiB.
 constexpr int64_t kLogitRows = 32;
 
 bool is_cache_type(DType type) {
@@ -61,11 +61,11 @@ struct Engine::Plan {
   std::vector<int32_t> tokens, slots, pages, paths, positions;
   std::vector<AttnRow> attn;
   std::vector<AttnGroup> groups;
-  std::vector<int32_t> kept;      // rows that anyone reads after the last layer, increasing
-  std::vector<int32_t> compact;   // row -> index in kept, or -1
-  bool compacted = false;         // x_ holds the kept rows only
-  std::vector<float> cos, sin;    // staging
-  std::vector<int32_t> path;      // scratch
+  std::vector<int32_t> kept;     // rows that anyone reads after the last layer, increasing
+  std::vector<int32_t> compact;  // row -> index in kept, or -1
+  bool compacted = false;        // x_ holds the kept rows only
+  std::vector<float> cos, sin;   // staging
+  std::vector<int32_t> path;     // scratch
 
   int32_t row_in_x(int32_t row) const { return compacted ? compact[static_cast<size_t>(row)] : row; }
 };
@@ -162,7 +162,9 @@ Status Engine::allocate() {
 // Checks what needs no other slice. `index` names the slice in messages.
 Status Engine::validate(const Slice& s, size_t index, LayerRange layers) const {
   const ModelConfig& c = model_->config();
-  const auto fail = [&](const std::string& what) { return Status::invalid_argument("step: slice {}: {}", index, what); };
+  const auto fail = [&](const std::string& what) {
+    return Status::invalid_argument("step: slice {}: {}", index, what);
+  };
   const auto hidden = static_cast<size_t>(c.hidden);
   if (!cache_->exists(s.sequence)) return fail(fmt::format("sequence {} does not exist", s.sequence));
   const int rows = s.rows(c.hidden);
@@ -171,7 +173,8 @@ Status Engine::validate(const Slice& s, size_t index, LayerRange layers) const {
   if (s.embeddings.size() % hidden != 0) {
     return fail(fmt::format("{} embedding values are not whole rows of {}", s.embeddings.size(), c.hidden));
   }
-  if (layers.first > 0 && !s.tokens.empty()) return fail("tokens enter at layer 0; give hidden states for a later layer");
+  if (layers.first > 0 && !s.tokens.empty())
+    return fail("tokens enter at layer 0; give hidden states for a later layer");
   size_t embedded = 0;
   for (size_t i = 0; i < s.tokens.size(); ++i) {
     if (s.tokens[i] == -1) {
@@ -214,7 +217,8 @@ Status Engine::validate(const Slice& s, size_t index, LayerRange layers) const {
   return {};
 }
 
-// Adds the rows of one slice: slots, what they see, positions. `base` rows are committed, `pending` pending, in this layer range.
+// Adds the rows of one slice: slots, what they see, positions. `base` rows are committed, `pending` pending, in this
+// layer range.
 void Engine::plan_rows(const Slice& s, int base, int pending, int rows) {
   Plan& p = *plan_;
   const auto table_begin = static_cast<int32_t>(p.pages.size());
@@ -226,8 +230,12 @@ void Engine::plan_rows(const Slice& s, int base, int pending, int rows) {
   for (int i = 0; i < rows; ++i) {
     const int slot = base + pending + i;
     p.slots.push_back(table[static_cast<size_t>(slot / kPageKeys)] * kPageKeys + slot % kPageKeys);
-    AttnRow row{.page_table = table_begin, .n_keys = base + i + 1, .key_begin = s.key_begin, .ordinal = base + i,
-                .identity = 0, .path = 0};
+    AttnRow row{.page_table = table_begin,
+                .n_keys = base + i + 1,
+                .key_begin = s.key_begin,
+                .ordinal = base + i,
+                .identity = 0,
+                .path = 0};
     if (s.mask == Mask::kTree) {
       p.path.clear();
       for (int32_t node = pending + i; node >= 0; node = parents[static_cast<size_t>(node)]) p.path.push_back(node);
@@ -257,8 +265,8 @@ Status Engine::make_plan(std::span<const Slice> slices, LayerRange layers) {
   const ModelConfig& c = model_->config();
   Plan& p = *plan_;
   if (layers.first < 0 || layers.last > c.n_layers() || layers.first >= layers.last) {
-    return Status::invalid_argument("step: layers {} to {} are not a range of the model's {}", layers.first, layers.last,
-                                    c.n_layers());
+    return Status::invalid_argument("step: layers {} to {} are not a range of the model's {}", layers.first,
+                                    layers.last, c.n_layers());
   }
   p.first = layers.first;
   p.last = layers.last;
@@ -290,18 +298,20 @@ Status Engine::make_plan(std::span<const Slice> slices, LayerRange layers) {
     const int pending = cache_->pending(s.sequence, layers.first);
     for (int l = layers.first + 1; l < layers.last; ++l) {
       if (cache_->length(s.sequence, l) != base || cache_->pending(s.sequence, l) != pending) {
-        return Status::invalid_argument("step: slice {}: layers {} and {} of sequence {} hold {} and {} rows; fill them first",
-                                        i, layers.first, l, s.sequence, base, cache_->length(s.sequence, l));
+        return Status::invalid_argument(
+            "step: slice {}: layers {} and {} of sequence {} hold {} and {} rows; fill them first", i, layers.first, l,
+            s.sequence, base, cache_->length(s.sequence, l));
       }
     }
     if (s.mask != Mask::kTree && pending > 0) {
-      return Status::invalid_argument("step: slice {}: sequence {} has {} pending tree rows; commit or drop them first", i,
-                                      s.sequence, pending);
+      return Status::invalid_argument("step: slice {}: sequence {} has {} pending tree rows; commit or drop them first",
+                                      i, s.sequence, pending);
     }
     for (size_t r = 0; r < s.parents.size(); ++r) {
       if (s.parents[r] < -1 || s.parents[r] >= pending + static_cast<int>(r)) {
-        return Status::invalid_argument("step: slice {}: row {}: parent {} does not come before it (row {} of the tree)", i,
-                                        r, s.parents[r], pending + static_cast<int>(r));
+        return Status::invalid_argument(
+            "step: slice {}: row {}: parent {} does not come before it (row {} of the tree)", i, r, s.parents[r],
+            pending + static_cast<int>(r));
       }
     }
   }
@@ -406,7 +416,13 @@ void Engine::linear(DevPtr<const float> x, int64_t rows, int64_t cols, std::span
   MatmulArgs args[3];
   size_t n = 0;
   for (const Linear& l : outputs) {
-    args[n++] = {.w = *l.w, .x = x, .xq = xq, .rows = rows, .y = l.y, .ldy = l.w->rows, .bias = l.bias,
+    args[n++] = {.w = *l.w,
+                 .x = x,
+                 .xq = xq,
+                 .rows = rows,
+                 .y = l.y,
+                 .ldy = l.w->rows,
+                 .bias = l.bias,
                  .accumulate = l.accumulate};
   }
   d.table().matmul(d.queue(), {args, n});
@@ -430,22 +446,32 @@ void Engine::attention_block(int layer, bool is_last) {
   Queue& queue = d.queue();
 
   t.rms_norm(queue, x_.ptr<float>(), w.attn_norm, c.norm_eps, p.rows, c.hidden, h_.ptr<float>());
-  const Linear qkv[] = {{&w.q, w.q_bias, q_.ptr<float>()}, {&w.k, w.k_bias, k_.ptr<float>()}, {&w.v, w.v_bias, v_.ptr<float>()}};
+  const Linear qkv[] = {
+      {&w.q, w.q_bias, q_.ptr<float>()}, {&w.k, w.k_bias, k_.ptr<float>()}, {&w.v, w.v_bias, v_.ptr<float>()}};
   linear(h_.ptr<float>(), p.rows, c.hidden, qkv);
   if (c.qk_norm) {
     t.rms_norm(queue, q_.ptr<float>(), w.q_norm, c.norm_eps, p.rows * l.n_heads, l.k_dim, q_.ptr<float>());
     t.rms_norm(queue, k_.ptr<float>(), w.k_norm, c.norm_eps, p.rows * l.n_kv_heads, l.k_dim, k_.ptr<float>());
   }
   const RopeConfig& rope = c.ropes[static_cast<size_t>(l.rope)];
-  RopeArgs rope_args{.x = q_.ptr<float>(), .rows = p.rows, .heads = l.n_heads, .head_dim = l.k_dim, .rot_dim = rope.rot_dim,
-                     .interleaved = rope.interleaved, .cos = cos_[static_cast<size_t>(l.rope)].ptr<float>(),
+  RopeArgs rope_args{.x = q_.ptr<float>(),
+                     .rows = p.rows,
+                     .heads = l.n_heads,
+                     .head_dim = l.k_dim,
+                     .rot_dim = rope.rot_dim,
+                     .interleaved = rope.interleaved,
+                     .cos = cos_[static_cast<size_t>(l.rope)].ptr<float>(),
                      .sin = sin_[static_cast<size_t>(l.rope)].ptr<float>()};
   t.rope(queue, rope_args);
   rope_args.x = k_.ptr<float>();
   rope_args.heads = l.n_kv_heads;
   t.rope(queue, rope_args);
-  t.kv_write(queue, {.layout = cache_->layout(layer), .pool = cache_->pool(layer), .slots = slots_.ptr<int32_t>(),
-                     .k = k_.ptr<float>(), .v = v_.ptr<float>(), .rows = p.rows});
+  t.kv_write(queue, {.layout = cache_->layout(layer),
+                     .pool = cache_->pool(layer),
+                     .slots = slots_.ptr<int32_t>(),
+                     .k = k_.ptr<float>(),
+                     .v = v_.ptr<float>(),
+                     .rows = p.rows});
   if (is_last && p.kept.empty()) return;
 
   t.attention(queue, {.layout = cache_->layout(layer),
@@ -525,8 +551,8 @@ Status Engine::read_hidden(std::span<const Slice> slices, int layer, StepOutput*
       const HiddenReadout& readout = slices[s].hidden[r];
       if (readout.layer != layer || readout.rows.empty()) continue;
       if (readout.normed && !normed_ready) {
-        device().table().rms_norm(device().queue(), x_.ptr<float>(), model_->output_norm(), c.norm_eps, p.rows, c.hidden,
-                                  h_.ptr<float>());
+        device().table().rms_norm(device().queue(), x_.ptr<float>(), model_->output_norm(), c.norm_eps, p.rows,
+                                  c.hidden, h_.ptr<float>());
         normed_ready = true;
       }
       // A readout may ask for more rows than the index buffer holds (a row may be named twice).
@@ -562,13 +588,15 @@ Status Engine::read_logits(std::span<const Slice> slices, StepOutput* output) {
     const auto rows = static_cast<int64_t>(n);
     d.copy_in(index_.ptr<int32_t>(), std::span<const int32_t>(wanted).subspan(begin, n));
     t.gather_rows(d.queue(), x_.ptr<float>(), index_.ptr<int32_t>(), rows, c.hidden, picked_.ptr<float>());
-    t.rms_norm(d.queue(), picked_.ptr<float>(), model_->output_norm(), c.norm_eps, rows, c.hidden, picked_.ptr<float>());
+    t.rms_norm(d.queue(), picked_.ptr<float>(), model_->output_norm(), c.norm_eps, rows, c.hidden,
+               picked_.ptr<float>());
     const Linear head[] = {{&model_->output(), {}, logits_.ptr<float>()}};
     linear(picked_.ptr<float>(), rows, c.hidden, head);
     if (c.logit_soft_cap > 0) {
       t.soft_cap(d.queue(), c.logit_soft_cap, rows * c.vocab_size, logits_.ptr<float>());
     }
-    d.copy_out(std::span<float>(output->logits_).subspan(begin * vocab, n * vocab), DevPtr<const float>(logits_.ptr<float>()));
+    d.copy_out(std::span<float>(output->logits_).subspan(begin * vocab, n * vocab),
+               DevPtr<const float>(logits_.ptr<float>()));
   }
   return {};
 }

@@ -1,9 +1,9 @@
 // SPDX-FileCopyrightText: The Decant authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// Engine::step: what do these rows yield? One call runs rows of several sequences through the model: prefill chunks, decoded
-// tokens and token trees side by side. Every row's numbers are the same bits whatever else is in the call (kernels/table.h), so
-// a method may batch, chunk and speculate freely.
+// Engine::step: what do these rows yield? One call runs rows of several sequences through the model: prefill chunks,
+// decoded tokens and token trees side by side. Every row's numbers are the same bits whatever else is in the call
+// (kernels/table.h), so a method may batch, chunk and speculate freely.
 //
 //   DECANT_TRY(Engine engine, Engine::create(model, {.context = 4096}));
 //   const SequenceId seq = engine.cache().create_sequence();
@@ -28,9 +28,10 @@ namespace decant {
 using TokenId = int32_t;
 
 struct EngineOptions {
-  int context = 4096;          // tokens that all sequences together can hold, rounded up to pages of 64; >= 1
-  int max_rows = 512;          // rows of one step, >= 1; larger steps are refused
-  DType k_type = DType::kF16;  // types of cached keys and values; block types need head dimensions that are multiples of 32
+  int context = 4096;  // tokens that all sequences together can hold, rounded up to pages of 64; >= 1
+  int max_rows = 512;  // rows of one step, >= 1; larger steps are refused
+  DType k_type =
+      DType::kF16;  // types of cached keys and values; block types need head dimensions that are multiples of 32
   DType v_type = DType::kF16;
 };
 
@@ -42,15 +43,16 @@ enum class Mask {
   kPrefixLm,       // the first `prefix_rows` rows see each other, the rest are causal
 };
 
-// Hidden states to read: the residual stream after `layer` layers (0: the embeddings; n_layers: the last layer's output, before
-// the final norm), or, with `normed`, after the final norm (layer must be n_layers).
+// Hidden states to read: the residual stream after `layer` layers (0: the embeddings; n_layers: the last layer's
+// output, before the final norm), or, with `normed`, after the final norm (layer must be n_layers).
 struct HiddenReadout {
   int layer = 0;
   bool normed = false;
   std::vector<int32_t> rows;  // of the slice
 };
 
-// Layers [first, last) of a step; last -1: to the end. Rows join the cache of these layers only; a later step may fill the others.
+// Layers [first, last) of a step; last -1: to the end. Rows join the cache of these layers only; a later step may fill
+// the others.
 struct LayerRange {
   int first = 0;
   int last = -1;
@@ -61,14 +63,16 @@ struct Slice {
   SequenceId sequence = 0;
   // One entry per row; kNoToken (-1) takes the row from `embeddings`.
   std::span<const TokenId> tokens = {};
-  // Host memory, [rows, hidden]: input vectors for the rows without a token (as they enter the first layer: already scaled), or
-  // for all rows when `tokens` is empty. When the step starts at a later layer: hidden states before it, and no tokens.
+  // Host memory, [rows, hidden]: input vectors for the rows without a token (as they enter the first layer: already
+  // scaled), or for all rows when `tokens` is empty. When the step starts at a later layer: hidden states before it,
+  // and no tokens.
   std::span<const float> embeddings = {};
-  // Rotary position of each row; empty: the row's ordinal (how many rows it sees before itself since the sequence's start).
+  // Rotary position of each row; empty: the row's ordinal (how many rows it sees before itself since the sequence's
+  // start).
   std::span<const int32_t> positions = {};
   Mask mask = Mask::kCausal;
-  // kTree: for each row the index of its parent among the pending rows of the sequence (those of earlier tree slices come first,
-  // then this slice's own), smaller than the row's own index; -1: its parent is the last committed row.
+  // kTree: for each row the index of its parent among the pending rows of the sequence (those of earlier tree slices
+  // come first, then this slice's own), smaller than the row's own index; -1: its parent is the last committed row.
   std::span<const int32_t> parents = {};
   int prefix_rows = 0;  // kPrefixLm
   // Ordinals below are invisible to these rows (documents packed into one sequence); 0: everything is visible.
@@ -101,15 +105,17 @@ class StepOutput {
   int vocab_ = 0, width_ = 0;
 };
 
-// One model, one KV cache, one device queue. Not thread-safe: one writer. Engines of different devices run side by side.
+// One model, one KV cache, one device queue. Not thread-safe: one writer. Engines of different devices run side by
+// side.
 class Engine {
  public:
   // kInvalidArgument (which option), kUnsupported (cache type for this model), kExhausted (memory for the cache).
   static Result<std::unique_ptr<Engine>> create(std::shared_ptr<const Model> model, const EngineOptions& options);
 
-  // Runs the slices' rows. On failure nothing has changed: kInvalidArgument for a bad slice (which, and what), kExhausted when
-  // the rows do not fit in the cache. Chain slices extend their sequence; tree slices leave their rows pending: call
-  // cache().commit() or drop_pending(). A sequence may occur in one slice only. Logits need a range that ends with the last layer.
+  // Runs the slices' rows. On failure nothing has changed: kInvalidArgument for a bad slice (which, and what),
+  // kExhausted when the rows do not fit in the cache. Chain slices extend their sequence; tree slices leave their rows
+  // pending: call cache().commit() or drop_pending(). A sequence may occur in one slice only. Logits need a range that
+  // ends with the last layer.
   Status step(std::span<const Slice> slices, StepOutput* output, LayerRange layers = {});
 
   KvCache& cache() { return *cache_; }
@@ -146,7 +152,7 @@ class Engine {
   std::shared_ptr<const Model> model_;
   EngineOptions options_;
   std::unique_ptr<KvCache> cache_;
-  std::unique_ptr<Plan> plan_;  // reused, so that a warm step does not allocate
+  std::unique_ptr<Plan> plan_;                         // reused, so that a warm step does not allocate
   std::vector<std::vector<int32_t>> pending_parents_;  // per sequence: parents of its pending rows
 
   // Device buffers, sized once for max_rows.

@@ -66,12 +66,16 @@ TEST_F(EngineTest, BadSlicesAreRefusedByNameAndChangeNothing) {
   expect_refused({.sequence = seq}, Code::kInvalidArgument, "no rows");
   expect_refused({.sequence = seq, .tokens = outside}, Code::kInvalidArgument, "token 300");
   expect_refused({.sequence = seq, .tokens = masked}, Code::kInvalidArgument, "embeddings");
-  expect_refused({.sequence = seq, .tokens = tokens, .positions = two}, Code::kInvalidArgument, "2 positions for 3 rows");
+  expect_refused({.sequence = seq, .tokens = tokens, .positions = two}, Code::kInvalidArgument,
+                 "2 positions for 3 rows");
   expect_refused({.sequence = seq, .tokens = tokens, .positions = negative}, Code::kInvalidArgument, "position -4");
-  expect_refused({.sequence = seq, .tokens = tokens, .mask = Mask::kTree, .parents = two}, Code::kInvalidArgument, "2 parents");
-  expect_refused({.sequence = seq, .tokens = tokens, .mask = Mask::kTree, .parents = late}, Code::kInvalidArgument, "parent 1");
+  expect_refused({.sequence = seq, .tokens = tokens, .mask = Mask::kTree, .parents = two}, Code::kInvalidArgument,
+                 "2 parents");
+  expect_refused({.sequence = seq, .tokens = tokens, .mask = Mask::kTree, .parents = late}, Code::kInvalidArgument,
+                 "parent 1");
   expect_refused({.sequence = seq, .tokens = tokens, .logits = {3}}, Code::kInvalidArgument, "row");
-  expect_refused({.sequence = seq, .tokens = tokens, .hidden = {{.layer = 9, .rows = {0}}}}, Code::kInvalidArgument, "layer 9");
+  expect_refused({.sequence = seq, .tokens = tokens, .hidden = {{.layer = 9, .rows = {0}}}}, Code::kInvalidArgument,
+                 "layer 9");
   expect_refused({.sequence = seq, .tokens = many}, Code::kInvalidArgument, "129 rows");
   expect_refused({.sequence = seq, .tokens = tokens, .logits = {0}}, Code::kInvalidArgument, "last layer", {0, 2});
   expect_refused({.sequence = seq, .tokens = tokens}, Code::kInvalidArgument, "layers 2 to 2", {2, 2});
@@ -94,7 +98,8 @@ TEST_F(EngineTest, RowsThatDoNotFitAreRefusedAndTheSequenceGoesOn) {
 TEST_F(EngineTest, LayerRangesInTwoStepsGiveTheSameBitsAsOneStep) {
   const std::vector<TokenId> tokens = {10, 20, 30, 40, 50};
   const SequenceId whole = engine_->cache().create_sequence();
-  const Slice all{.sequence = whole, .tokens = tokens, .logits = {4}, .hidden = {{.layer = 1, .rows = {0, 1, 2, 3, 4}}}};
+  const Slice all{
+      .sequence = whole, .tokens = tokens, .logits = {4}, .hidden = {{.layer = 1, .rows = {0, 1, 2, 3, 4}}}};
   ASSERT_TRUE(engine_->step({&all, 1}, &out_).ok());
   const std::vector<float> want = logits();
   const std::vector<float> want_hidden(out_.hidden(0, 0, 2).begin(), out_.hidden(0, 0, 2).end());
@@ -114,7 +119,8 @@ TEST_F(EngineTest, LayerRangesInTwoStepsGiveTheSameBitsAsOneStep) {
   const Slice upper{.sequence = split, .embeddings = states, .logits = {4}};
   ASSERT_TRUE(engine_->step({&upper, 1}, &out_, {1, 3}).ok());
   EXPECT_EQ(logits(), want);
-  const Slice both[] = {{.sequence = whole, .tokens = next, .logits = {0}}, {.sequence = split, .tokens = next, .logits = {0}}};
+  const Slice both[] = {{.sequence = whole, .tokens = next, .logits = {0}},
+                        {.sequence = split, .tokens = next, .logits = {0}}};
   ASSERT_TRUE(engine_->step(both, &out_).ok());
   EXPECT_EQ(logits(0), logits(1));
 }

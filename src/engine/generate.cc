@@ -37,8 +37,9 @@ class Running {
     const int context = engine_.options().context;
     if (request_.prompt.empty()) return Status::invalid_argument("the prompt is empty; give at least one token");
     if (request_.prompt.size() > static_cast<size_t>(context)) {
-      return Status::invalid_argument("the prompt has {} tokens, the context holds {}; shorten it or raise the context size (-c)",
-                                      request_.prompt.size(), context);
+      return Status::invalid_argument(
+          "the prompt has {} tokens, the context holds {}; shorten it or raise the context size (-c)",
+          request_.prompt.size(), context);
     }
     DECANT_TRY(sampler_, Sampler::create(request_.sampler, engine_.model().config().vocab_size));
     state_ = sampler_->start(request_.prompt);
@@ -65,7 +66,9 @@ class Running {
 
   bool done() const { return done_; }
   bool in_prefill() const { return fed_ < request_.prompt.size(); }
-  int64_t prompt_left() const { return static_cast<int64_t>(request_.prompt.size() - std::min(fed_, request_.prompt.size())); }
+  int64_t prompt_left() const {
+    return static_cast<int64_t>(request_.prompt.size() - std::min(fed_, request_.prompt.size()));
+  }
 
   // The next rows: at most `limit` (>= 1) prompt tokens, or the last drawn token.
   Slice slice(int limit) {
@@ -204,8 +207,8 @@ class Batch {
       for (size_t s = 0; s < slices_.size(); ++s) observe(s, s);
       return true;
     }
-    // Rows are independent of their neighbours, so each slice may as well run alone: those that fit go on, the others wait for
-    // pages, and what is wrong with one request ends that one.
+    // Rows are independent of their neighbours, so each slice may as well run alone: those that fit go on, the others
+    // wait for pages, and what is wrong with one request ends that one.
     bool progress = false;
     for (size_t s = 0; s < slices_.size(); ++s) {
       status = engine_.step(std::span<const Slice>(slices_).subspan(s, 1), &output_);
@@ -251,7 +254,8 @@ class Batch {
 
 }  // namespace
 
-std::vector<GenerateResult> generate(Engine& engine, std::span<GenerateRequest> requests, const GenerateOptions& options) {
+std::vector<GenerateResult> generate(Engine& engine, std::span<GenerateRequest> requests,
+                                     const GenerateOptions& options) {
   return Batch(engine, requests, options).run();
 }
 

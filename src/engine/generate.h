@@ -27,14 +27,14 @@ enum class FinishReason {
 std::string_view finish_reason_name(FinishReason reason);  // "stop", "length", "cancelled", "error"
 
 struct GenerateRequest {
-  std::vector<TokenId> prompt;      // at least one token
+  std::vector<TokenId> prompt;  // at least one token
   SamplerOptions sampler;
   int max_tokens = -1;              // -1: until an end token or the context is full; 0: only the prompt is processed
   uint32_t sample = 0;              // which of a request's n samples: another stream of noise under the same seed
   int n_logprobs = -1;              // -1: none; k >= 0: the token's and the k likeliest tokens' log-probabilities
   std::vector<TokenId> end_tokens;  // drawing one ends the answer
-  // An existing sequence whose committed rows are the first tokens of `prompt` (a chat's history); -1: a new sequence. The
-  // request's rows stay in it when it was given, so the next turn continues where this one ended.
+  // An existing sequence whose committed rows are the first tokens of `prompt` (a chat's history); -1: a new sequence.
+  // The request's rows stay in it when it was given, so the next turn continues where this one ended.
   SequenceId sequence = -1;
   // Called for every token as it is drawn; false ends the request with kStop (a stop string). May be empty.
   std::function<bool(const Draw& draw)> on_token;
@@ -45,19 +45,20 @@ struct GenerateResult {
   std::vector<TokenId> tokens;  // drawn, without the prompt and without the end token
   std::vector<Draw> draws;      // one per token, when log-probabilities were asked for
   FinishReason finish = FinishReason::kLength;
-  int cached_tokens = 0;        // prompt tokens that were in `sequence` already
-  double prefill_seconds = 0;   // from the start until the request's first token was drawn
-  double decode_seconds = 0;    // from then on
+  int cached_tokens = 0;       // prompt tokens that were in `sequence` already
+  double prefill_seconds = 0;  // from the start until the request's first token was drawn
+  double decode_seconds = 0;   // from then on
 };
 
 struct GenerateOptions {
-  int prefill_chunk = 0;                        // prompt tokens of one request in one step; 0: as many as fit
-  const std::atomic<bool>* cancel = nullptr;    // raised (a signal handler may): every request ends with kCancelled
+  int prefill_chunk = 0;                      // prompt tokens of one request in one step; 0: as many as fit
+  const std::atomic<bool>* cancel = nullptr;  // raised (a signal handler may): every request ends with kCancelled
   std::function<void(int64_t done, int64_t total)> on_prefill;  // prompt tokens processed so far, all requests
 };
 
-// Runs all requests to their end; results in the same order. A request that fails (a prompt longer than the context, a full
-// cache, NaN logits) ends alone with its status. More requests than rows of a step wait for their turn.
-std::vector<GenerateResult> generate(Engine& engine, std::span<GenerateRequest> requests, const GenerateOptions& options = {});
+// Runs all requests to their end; results in the same order. A request that fails (a prompt longer than the context, a
+// full cache, NaN logits) ends alone with its status. More requests than rows of a step wait for their turn.
+std::vector<GenerateResult> generate(Engine& engine, std::span<GenerateRequest> requests,
+                                     const GenerateOptions& options = {});
 
 }  // namespace decant

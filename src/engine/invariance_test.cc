@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: The Decant authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// Rule 1 of docs/exactness.md: a request's numbers are the same bits whatever runs beside it, however its prompt is cut, as a
-// chain or inside a token tree, on any number of threads and with every kernel table of the machine.
+// Rule 1 of docs/exactness.md: a request's numbers are the same bits whatever runs beside it, however its prompt is
+// cut, as a chain or inside a token tree, on any number of threads and with every kernel table of the machine.
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -68,11 +68,13 @@ void expect_same_bits(const Rows& got, const Rows& want, const std::string& what
     ASSERT_EQ(got[i].size(), want[i].size()) << what;
     size_t different = 0;
     for (size_t j = 0; j < got[i].size(); ++j) different += std::memcmp(&got[i][j], &want[i][j], sizeof(float)) != 0;
-    ASSERT_EQ(different, 0U) << what << ": row " << i << " of " << got.size() << " differs in " << different << " logits";
+    ASSERT_EQ(different, 0U) << what << ": row " << i << " of " << got.size() << " differs in " << different
+                             << " logits";
   }
 }
 
-// The request under test among neighbours: every round each sequence advances by a prefill chunk or by one forced token.
+// The request under test among neighbours: every round each sequence advances by a prefill chunk or by one forced
+// token.
 Rows run_chain(Engine& engine, const std::vector<TokenId>& prompt, const std::vector<TokenId>& continuation, int batch,
                int chunk) {
   struct Member {
@@ -104,7 +106,9 @@ Rows run_chain(Engine& engine, const std::vector<TokenId>& prompt, const std::ve
       Member& m = members[i];
       if (m.fed == m.tokens.size()) continue;
       size_t n = 1;
-      if (m.fed < m.prompt) n = std::min<size_t>({static_cast<size_t>(chunk > 0 ? chunk : left), m.prompt - m.fed, static_cast<size_t>(left)});
+      if (m.fed < m.prompt)
+        n = std::min<size_t>(
+            {static_cast<size_t>(chunk > 0 ? chunk : left), m.prompt - m.fed, static_cast<size_t>(left)});
       Slice s{.sequence = m.sequence, .tokens = std::span<const TokenId>(m.tokens).subspan(m.fed, n)};
       if (m.fed + n >= m.prompt) s.logits = {static_cast<int32_t>(n - 1)};
       slices.push_back(s);
@@ -122,16 +126,18 @@ Rows run_chain(Engine& engine, const std::vector<TokenId>& prompt, const std::ve
   return rows;
 }
 
-// The continuation as one path of a token tree whose other nodes are decoys, in one step or grown level by level; then the path
-// is committed and the last token is asked for again as a chain.
-Rows run_tree(Engine& engine, const std::vector<TokenId>& prompt, const std::vector<TokenId>& continuation, bool by_level) {
+// The continuation as one path of a token tree whose other nodes are decoys, in one step or grown level by level; then
+// the path is committed and the last token is asked for again as a chain.
+Rows run_tree(Engine& engine, const std::vector<TokenId>& prompt, const std::vector<TokenId>& continuation,
+              bool by_level) {
   Rows rows;
   StepOutput out;
   const SequenceId seq = engine.cache().create_sequence();
   Slice prefill{.sequence = seq, .tokens = prompt, .logits = {static_cast<int32_t>(prompt.size()) - 1}};
   EXPECT_TRUE(engine.step({&prefill, 1}, &out).ok());
   rows.push_back(copy(out.logits(0, 0)));
-  // All but the last continuation token go into the tree. Before each of its nodes stand decoys: a sibling, a child of it.
+  // All but the last continuation token go into the tree. Before each of its nodes stand decoys: a sibling, a child of
+  // it.
   std::vector<TokenId> tokens;
   std::vector<int32_t> parents, path;
   std::vector<size_t> levels = {0};
@@ -158,7 +164,8 @@ Rows run_tree(Engine& engine, const std::vector<TokenId>& prompt, const std::vec
             .mask = Mask::kTree,
             .parents = std::span<const int32_t>(parents).subspan(begin, end - begin)};
     for (int32_t node : path) {
-      if (node >= static_cast<int32_t>(begin) && node < static_cast<int32_t>(end)) s.logits.push_back(node - static_cast<int32_t>(begin));
+      if (node >= static_cast<int32_t>(begin) && node < static_cast<int32_t>(end))
+        s.logits.push_back(node - static_cast<int32_t>(begin));
     }
     const Status status = engine.step({&s, 1}, &out);
     EXPECT_TRUE(status.ok()) << status.message();
@@ -183,10 +190,16 @@ std::vector<Case> cases() {
   return {
       {"LlamaMixedTypes", {}},
       {"LlamaKQuants",
-       {.hidden = 256, .layers = 2, .heads = 8, .kv_heads = 2, .ffn = 256,
-        .types = {DType::kQ4_K, DType::kQ6_K, DType::kQ2_K, DType::kQ3_K, DType::kQ5_K, DType::kIQ4_XS, DType::kMXFP4}}},
+       {.hidden = 256,
+        .layers = 2,
+        .heads = 8,
+        .kv_heads = 2,
+        .ffn = 256,
+        .types = {DType::kQ4_K, DType::kQ6_K, DType::kQ2_K, DType::kQ3_K, DType::kQ5_K, DType::kIQ4_XS,
+                  DType::kMXFP4}}},
       {"LlamaFloat", {.biases = true, .tied = false, .types = {DType::kF32, DType::kF16, DType::kBF16}}},
-      {"LlamaQuantizedCache", {.types = {DType::kQ4_0, DType::kQ5_1, DType::kIQ4_NL}},
+      {"LlamaQuantizedCache",
+       {.types = {DType::kQ4_0, DType::kQ5_1, DType::kIQ4_NL}},
        {.k_type = DType::kQ8_0, .v_type = DType::kQ4_1}},
       {"LlamaWindow", {.window = 20}},
       {"Gemma3", {.architecture = "gemma3", .layers = 4, .kv_heads = 1, .window = 70}},
@@ -212,7 +225,8 @@ TEST_P(Invariance, LogitsAreTheSameBitsInEveryBatchChunkTreeThreadCountAndTable)
       const std::string where = std::string(table->name) + ", " + std::to_string(threads) + " threads, ";
       Loaded l = load(bytes, table->name, threads, c.options);
       for (int chunk : {1, 5, 64, 0}) {
-        expect_same_bits(run_chain(*l.engine, prompt, continuation, 1, chunk), want, where + "chunk " + std::to_string(chunk));
+        expect_same_bits(run_chain(*l.engine, prompt, continuation, 1, chunk), want,
+                         where + "chunk " + std::to_string(chunk));
       }
       for (int batch : {2, 7, 32}) {
         expect_same_bits(run_chain(*l.engine, prompt, continuation, batch, batch == 7 ? 5 : 64), want,
@@ -257,7 +271,8 @@ TEST(Generate, SameSeedGivesTheSameTextInEveryBatchAndChunk) {
         for (uint64_t i = 0; i < batch; ++i) requests.push_back(request(i));
         const std::vector<GenerateResult> got = generate(*l.engine, requests, {.prefill_chunk = chunk});
         for (size_t i = 0; i < batch; ++i) {
-          EXPECT_EQ(got[i].tokens, want[i]) << table->name << " batch " << batch << " chunk " << chunk << " request " << i;
+          EXPECT_EQ(got[i].tokens, want[i])
+              << table->name << " batch " << batch << " chunk " << chunk << " request " << i;
         }
       }
     }

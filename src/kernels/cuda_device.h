@@ -9,8 +9,8 @@
 
 namespace decant {
 
-// The first CUDA device, with the "cuda" table. kNotFound when the machine has none; kUnsupported when this build has no CUDA
-// (configure with `cmake --preset cuda`).
+// The first CUDA device, with the "cuda" table. kNotFound when the machine has none; kUnsupported when this build has
+// no CUDA (configure with `cmake --preset cuda`).
 Result<std::unique_ptr<Device>> make_cuda_device();
 
 }  // namespace decant

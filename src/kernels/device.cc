@@ -47,8 +47,8 @@ Result<DeviceBuffer> Device::alloc(size_t bytes) {
   buffer.size_ = bytes;
   buffer.address_ = alloc_raw(bytes == 0 ? 1 : bytes);
   if (buffer.address_ == nullptr) {
-    return Status::exhausted("{}: no memory for {:.1f} MiB; lower the context size (-c) or take a smaller model", kind(),
-                             static_cast<double>(bytes) / (1 << 20));
+    return Status::exhausted("{}: no memory for {:.1f} MiB; lower the context size (-c) or take a smaller model",
+                             kind(), static_cast<double>(bytes) / (1 << 20));
   }
   return buffer;
 }
@@ -64,12 +64,15 @@ class CpuDevice final : public Device {
   Queue& queue() override { return queue_; }
   void copy_in(DevPtr<void> dst, const void* src, size_t bytes) override { std::memcpy(dst.raw(), src, bytes); }
   void copy_out(void* dst, DevPtr<const void> src, size_t bytes) override { std::memcpy(dst, src.raw(), bytes); }
-  void copy(DevPtr<void> dst, DevPtr<const void> src, size_t bytes) override { std::memcpy(dst.raw(), src.raw(), bytes); }
+  void copy(DevPtr<void> dst, DevPtr<const void> src, size_t bytes) override {
+    std::memcpy(dst.raw(), src.raw(), bytes);
+  }
 
  protected:
   // Fresh pages of the system are zero and take memory on first touch only.
   void* alloc_raw(size_t bytes) override {
-    const size_t physical = static_cast<size_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+    const size_t physical =
+        static_cast<size_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(::sysconf(_SC_PAGESIZE));
     if (bytes > physical) return nullptr;
     void* address = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (address == MAP_FAILED) return nullptr;
@@ -98,7 +101,8 @@ std::vector<const KernelTable*> cpu_tables() {
 }
 
 Result<std::unique_ptr<Device>> make_cpu_device(int threads, std::string_view table) {
-  if (threads < 0 || threads > 256) return Status::invalid_argument("threads {}: expected 1 to 256, or 0 for all", threads);
+  if (threads < 0 || threads > 256)
+    return Status::invalid_argument("threads {}: expected 1 to 256, or 0 for all", threads);
   if (threads == 0) threads = available_cpus();
   if (table.empty()) {
     const char* forced = std::getenv("DECANT_KERNELS");

@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: The Decant authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// The seam between the engine and a device. Everything above this folder sees device memory only as DevPtr, which cannot be
-// dereferenced, and computes only through the ops of the device's KernelTable.
+// The seam between the engine and a device. Everything above this folder sees device memory only as DevPtr, which
+// cannot be dereferenced, and computes only through the ops of the device's KernelTable.
 #pragma once
 
 #include <cstddef>
@@ -22,8 +22,8 @@ namespace decant {
 class Queue;
 struct KernelTable;
 
-// A typed address in a device's memory. Arithmetic is in elements. Only kernels call raw(): elsewhere the memory may not be
-// readable by the CPU.
+// A typed address in a device's memory. Arithmetic is in elements. Only kernels call raw(): elsewhere the memory may
+// not be readable by the CPU.
 template <typename T>
 class DevPtr {
  public:
@@ -31,8 +31,8 @@ class DevPtr {
   explicit DevPtr(T* address) : address_(address) {}
   // DevPtr<T> converts to DevPtr<const T>.
   template <typename U>
-    requires(std::is_const_v<T> && std::is_same_v<std::remove_const_t<T>, U>)
-  DevPtr(DevPtr<U> other) : address_(other.raw()) {}  // NOLINT: implicit on purpose
+  requires(std::is_const_v<T>&& std::is_same_v<std::remove_const_t<T>, U>) DevPtr(DevPtr<U> other)
+      : address_(other.raw()) {}  // NOLINT: implicit on purpose
 
   T* raw() const { return address_; }
   explicit operator bool() const { return address_ != nullptr; }
@@ -69,7 +69,8 @@ class DeviceBuffer {
   size_t size_ = 0;
 };
 
-// One device with one queue of work: ops and copies happen in the order of the calls. Not thread-safe: one engine, one Device.
+// One device with one queue of work: ops and copies happen in the order of the calls. Not thread-safe: one engine, one
+// Device.
 class Device {
  public:
   virtual ~Device() = default;
@@ -88,8 +89,8 @@ class Device {
 
   // kExhausted when there is not that much memory. Aligned to 64 bytes, zero-filled (lazily where the system can).
   Result<DeviceBuffer> alloc(size_t bytes);
-  // Host to device; the source may be reused on return. The one call that several threads may make at once (loading), on
-  // disjoint destinations.
+  // Host to device; the source may be reused on return. The one call that several threads may make at once (loading),
+  // on disjoint destinations.
   virtual void copy_in(DevPtr<void> dst, const void* src, size_t bytes) = 0;
   // Device to host; waits for the work queued before.
   virtual void copy_out(void* dst, DevPtr<const void> src, size_t bytes) = 0;
@@ -113,8 +114,9 @@ class Device {
   const KernelTable* table_;
 };
 
-// The CPU device: ops run on `threads` threads (0: all that this process may use) with the named kernel table; an empty name
-// takes $DECANT_KERNELS if set, else the fastest that this processor runs. kUnsupported names the tables there are.
+// The CPU device: ops run on `threads` threads (0: all that this process may use) with the named kernel table; an empty
+// name takes $DECANT_KERNELS if set, else the fastest that this processor runs. kUnsupported names the tables there
+// are.
 Result<std::unique_ptr<Device>> make_cpu_device(int threads, std::string_view table = {});
 
 // The tables that this processor can run, slowest ("scalar") first.

@@ -3,13 +3,14 @@
 //
 // The kernel table: every operation of a forward pass, once per instruction set or device.
 //
-// Exactness contract. Each output element is one fixed sequence of operations over its own operands: no order depends on the
-// number of rows, the thread count or the neighbours. `scalar` is the specification; all CPU tables give its bits. fma(a, b, c)
-// below is one rounding; everything else rounds once per operation. "16 lanes" means: lane i takes elements i, i + 16, ... in
-// order, missing elements are skipped, and the lanes are then added as lane[i] + lane[i + 8], then 4, 2, 1.
+// Exactness contract. Each output element is one fixed sequence of operations over its own operands: no order depends
+// on the number of rows, the thread count or the neighbours. `scalar` is the specification; all CPU tables give its
+// bits. fma(a, b, c) below is one rounding; everything else rounds once per operation. "16 lanes" means: lane i takes
+// elements i, i + 16, ... in order, missing elements are skipped, and the lanes are then added as lane[i] + lane[i +
+// 8], then 4, 2, 1.
 //
-// exp is the table's own: n = rint(x * log2(e)); r = fma(-n, ln2_hi, x); r = fma(-n, ln2_lo, r); a degree-6 polynomial in r by
-// Horner with fma; times 2^n. exp(x) = 0 for x < -87, and x is clamped to 88 above. It is 1 exactly at 0.
+// exp is the table's own: n = rint(x * log2(e)); r = fma(-n, ln2_hi, x); r = fma(-n, ln2_lo, r); a degree-6 polynomial
+// in r by Horner with fma; times 2^n. exp(x) = 0 for x < -87, and x is clamped to 88 above. It is 1 exactly at 0.
 //
 // Pointers are device memory. Sizes are checked by the engine; kernels cannot fail.
 #pragma once
@@ -30,8 +31,8 @@ class Queue {
   virtual ~Queue() = default;
 };
 
-// Rows of activations quantized for integer dot products: per row and block of 32 columns, d = max|x| / 127 (0 if all are 0),
-// q = clamp(rint(x * (127 / max|x|)), -127, 127) with ties to even; NaN counts as 0.
+// Rows of activations quantized for integer dot products: per row and block of 32 columns, d = max|x| / 127 (0 if all
+// are 0), q = clamp(rint(x * (127 / max|x|)), -127, 127) with ties to even; NaN counts as 0.
 struct QuantizedRows {
   DevPtr<int8_t> q;       // [T, cols]
   DevPtr<float> d;        // [T, cols/32]
@@ -41,14 +42,14 @@ struct QuantizedRows {
 };
 
 struct MatmulArgs {
-  Weight w;                     // [O, K]
-  DevPtr<const float> x;        // [T, K]; read when w is float
-  QuantizedRows xq;             // of the same x; read when w is quantized
-  int64_t rows = 0;             // T
-  DevPtr<float> y;              // [T, O], row stride ldy
-  int64_t ldy = 0;              // floats
-  DevPtr<const float> bias;     // [O] or null
-  bool accumulate = false;      // y = y + result instead of y = result
+  Weight w;                  // [O, K]
+  DevPtr<const float> x;     // [T, K]; read when w is float
+  QuantizedRows xq;          // of the same x; read when w is quantized
+  int64_t rows = 0;          // T
+  DevPtr<float> y;           // [T, O], row stride ldy
+  int64_t ldy = 0;           // floats
+  DevPtr<const float> bias;  // [O] or null
+  bool accumulate = false;   // y = y + result instead of y = result
 };
 // Quantized: acc = 0; for each block b of 32 columns, for each sub-block: I = sum (u - zero) * q (exact integer);
 //   acc = fma(float(I), s * d, acc);  then, if has_min, for each sub-block: acc = fma(m, ds, acc) (ds16 or ds32).
@@ -63,8 +64,8 @@ struct RopeArgs {
   DevPtr<float> x;  // [T, heads, head_dim], changed in place
   int64_t rows = 0;
   int heads = 0, head_dim = 0;
-  int rot_dim = 0;           // even; dimensions from rot_dim on stay
-  bool interleaved = false;  // pairs (2i, 2i+1) instead of (i, i + rot_dim/2)
+  int rot_dim = 0;               // even; dimensions from rot_dim on stay
+  bool interleaved = false;      // pairs (2i, 2i+1) instead of (i, i + rot_dim/2)
   DevPtr<const float> cos, sin;  // [T, rot_dim/2]
 };
 // a' = fma(a, cos, -(b * sin)); b' = fma(a, sin, b * cos)
@@ -86,16 +87,16 @@ struct KvLayout {
 
 struct KvWriteArgs {
   KvLayout layout;
-  DevPtr<uint8_t> pool;            // page p at p * page_bytes()
-  DevPtr<const int32_t> slots;     // [T]  page * 64 + index in the page
-  DevPtr<const float> k;           // [T, n_kv_heads, k_dim], after RoPE
-  DevPtr<const float> v;           // [T, n_kv_heads, v_dim]
+  DevPtr<uint8_t> pool;         // page p at p * page_bytes()
+  DevPtr<const int32_t> slots;  // [T]  page * 64 + index in the page
+  DevPtr<const float> k;        // [T, n_kv_heads, k_dim], after RoPE
+  DevPtr<const float> v;        // [T, n_kv_heads, v_dim]
   int64_t rows = 0;
 };
 // Rounds to the cache's types (the encoders of base/quants.h).
 
-// Moves cached rows, key by key in order, to lower slots (an accepted path of a token tree); a destination may equal an earlier
-// source.
+// Moves cached rows, key by key in order, to lower slots (an accepted path of a token tree); a destination may equal an
+// earlier source.
 struct KvMoveArgs {
   KvLayout layout;
   DevPtr<uint8_t> pool;
@@ -103,14 +104,14 @@ struct KvMoveArgs {
   int64_t n = 0;
 };
 
-// What one query row sees. Keys are named by ordinal: their index along the row's own path from the start of the sequence.
-// An ordinal j below `identity` is at slot j of the sequence (page pages[page_table + j/64]); from there on it is at slot
-// paths[path + j - identity] (a token tree's ancestors).
+// What one query row sees. Keys are named by ordinal: their index along the row's own path from the start of the
+// sequence. An ordinal j below `identity` is at slot j of the sequence (page pages[page_table + j/64]); from there on
+// it is at slot paths[path + j - identity] (a token tree's ancestors).
 struct AttnRow {
   int32_t page_table;
-  int32_t n_keys;    // ordinals [key_begin, n_keys) exist for this row
+  int32_t n_keys;  // ordinals [key_begin, n_keys) exist for this row
   int32_t key_begin;
-  int32_t ordinal;   // the row's own; a window counts back from it
+  int32_t ordinal;  // the row's own; a window counts back from it
   int32_t identity;
   int32_t path;
 };
@@ -123,14 +124,14 @@ struct AttnGroup {
 struct AttentionArgs {
   KvLayout layout;
   DevPtr<const uint8_t> pool;
-  DevPtr<const float> q;            // [T, heads, k_dim], after RoPE
-  DevPtr<float> out;                // [T, heads, v_dim]
-  int heads = 0;                    // a multiple of n_kv_heads; head h reads kv head h / (heads / n_kv_heads)
+  DevPtr<const float> q;  // [T, heads, k_dim], after RoPE
+  DevPtr<float> out;      // [T, heads, v_dim]
+  int heads = 0;          // a multiple of n_kv_heads; head h reads kv head h / (heads / n_kv_heads)
   float scale = 1.0f;
-  float soft_cap = 0.0f;            // 0: none; score = cap * tanh(score / cap)
-  int window = 0;                   // 0: none; key j is visible iff ordinal - j < window, or j - key_begin < sinks
+  float soft_cap = 0.0f;  // 0: none; score = cap * tanh(score / cap)
+  int window = 0;         // 0: none; key j is visible iff ordinal - j < window, or j - key_begin < sinks
   int sinks = 0;
-  DevPtr<const AttnRow> rows;       // [T]
+  DevPtr<const AttnRow> rows;  // [T]
   DevPtr<const int32_t> pages;
   DevPtr<const int32_t> paths;
   std::span<const AttnGroup> groups;  // host memory; cover [0, T)
@@ -146,10 +147,11 @@ struct KernelTable {
   std::string_view name;          // "scalar", "avx2", "avx512", "cuda"
   std::string_view requirements;  // what the processor must have
 
-  // out[t] = scale * row tokens[t] of w (dequantized: fma(s, u - zero, m) or s * (u - zero)); a negative token leaves the row.
+  // out[t] = scale * row tokens[t] of w (dequantized: fma(s, u - zero, m) or s * (u - zero)); a negative token leaves
+  // the row.
   void (*embed)(Queue&, const Weight& w, DevPtr<const int32_t> tokens, int64_t rows, float scale, DevPtr<float> out);
-  // y = x / sqrt(mean(x^2) + eps) * weight, rows contiguous; the sum of squares by fma in 16 lanes, times 1/dim, plus eps; then
-  // y = (x * (1 / sqrt(.))) * weight. x may equal y.
+  // y = x / sqrt(mean(x^2) + eps) * weight, rows contiguous; the sum of squares by fma in 16 lanes, times 1/dim, plus
+  // eps; then y = (x * (1 / sqrt(.))) * weight. x may equal y.
   void (*rms_norm)(Queue&, DevPtr<const float> x, DevPtr<const float> weight, float eps, int64_t rows, int64_t dim,
                    DevPtr<float> y);
   // cols is a multiple of 32.
@@ -161,7 +163,8 @@ struct KernelTable {
   void (*kv_move)(Queue&, const KvMoveArgs& args);
   void (*attention)(Queue&, const AttentionArgs& args);
   // y[i] = activation(gate[i]) * up[i]; y may equal gate or up.
-  void (*glu)(Queue&, Activation activation, DevPtr<const float> gate, DevPtr<const float> up, int64_t n, DevPtr<float> y);
+  void (*glu)(Queue&, Activation activation, DevPtr<const float> gate, DevPtr<const float> up, int64_t n,
+              DevPtr<float> y);
   // y[i] = y[i] + x[i]
   void (*add)(Queue&, DevPtr<const float> x, int64_t n, DevPtr<float> y);
   // x[i] = cap * tanh(x[i] / cap), tanh(z) = 1 - 2 / (1 + exp(2z))

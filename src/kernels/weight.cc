@@ -12,7 +12,8 @@ namespace decant {
 
 WeightLayout layout_of(DType type) {
   const auto quantized = [](int bits, int sub, int zero, bool has_min, bool f32) {
-    return WeightLayout{.quantized = true, .bits = bits, .sub = sub, .zero = zero, .has_min = has_min, .f32_scales = f32};
+    return WeightLayout{
+        .quantized = true, .bits = bits, .sub = sub, .zero = zero, .has_min = has_min, .f32_scales = f32};
   };
   switch (type) {
     case DType::kF32:
@@ -46,8 +47,8 @@ uint16_t read_u16(const uint8_t* p) {
 // 32 columns of one row in the terms of weight.h.
 struct Unpacked {
   uint8_t codes[32];
-  float scale[2], min[2];      // f32_scales
-  uint16_t scale16, min16;     // otherwise
+  float scale[2], min[2];   // f32_scales
+  uint16_t scale16, min16;  // otherwise
 };
 
 // Column block `b` (32 columns) of the row at `row`.
@@ -155,7 +156,8 @@ void unpack(const uint8_t* row, int64_t b, Unpacked* u) {
 }
 
 template <DType kType>
-void pack_quantized(int64_t rows, int64_t cols, const uint8_t* src, int64_t first_group, int64_t n_groups, uint8_t* dst) {
+void pack_quantized(int64_t rows, int64_t cols, const uint8_t* src, int64_t first_group, int64_t n_groups,
+                    uint8_t* dst) {
   const WeightLayout l = layout_of(kType);
   const size_t src_row = row_bytes(kType, cols);
   const size_t block_bytes = l.block_bytes();
@@ -223,19 +225,19 @@ void pack_groups(DType type, int64_t rows, int64_t cols, const uint8_t* src, int
     case DType::kBF16: return pack_float<uint16_t>(rows, cols, src, first_group, n_groups, dst);
 #define DECANT_PACK(name) \
   case DType::name: return pack_quantized<DType::name>(rows, cols, src, first_group, n_groups, dst)
-    DECANT_PACK(kQ4_0);
-    DECANT_PACK(kQ4_1);
-    DECANT_PACK(kQ5_0);
-    DECANT_PACK(kQ5_1);
-    DECANT_PACK(kQ8_0);
-    DECANT_PACK(kQ2_K);
-    DECANT_PACK(kQ3_K);
-    DECANT_PACK(kQ4_K);
-    DECANT_PACK(kQ5_K);
-    DECANT_PACK(kQ6_K);
-    DECANT_PACK(kIQ4_NL);
-    DECANT_PACK(kIQ4_XS);
-    DECANT_PACK(kMXFP4);
+      DECANT_PACK(kQ4_0);
+      DECANT_PACK(kQ4_1);
+      DECANT_PACK(kQ5_0);
+      DECANT_PACK(kQ5_1);
+      DECANT_PACK(kQ8_0);
+      DECANT_PACK(kQ2_K);
+      DECANT_PACK(kQ3_K);
+      DECANT_PACK(kQ4_K);
+      DECANT_PACK(kQ5_K);
+      DECANT_PACK(kQ6_K);
+      DECANT_PACK(kIQ4_NL);
+      DECANT_PACK(kIQ4_XS);
+      DECANT_PACK(kMXFP4);
 #undef DECANT_PACK
   }
 }

@@ -1,15 +1,16 @@
 // SPDX-FileCopyrightText: The Decant authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// How a weight matrix lies in device memory. Files' block formats are repacked once, at load, into one layout that every table
-// reads: 16 output rows (a group) are interleaved so that a vector lane is an output row.
+// How a weight matrix lies in device memory. Files' block formats are repacked once, at load, into one layout that
+// every table reads: 16 output rows (a group) are interleaved so that a vector lane is an output row.
 //
-// A quantized weight is a matrix of unsigned codes u with, for each row and sub-block of `sub` columns, a scale s and possibly a
-// minimum m:  w = s * (u - zero) + m.  All of GGUF's formats are cases of this (bits, sub, zero, has_min):
-//   Q4_0 (4,32,8,-)  Q4_1 (4,32,0,m)  Q5_0 (8,32,16,-)  Q5_1 (8,32,0,m)  Q8_0 (8,32,128,-)  IQ4_NL, IQ4_XS, MXFP4 (8,32,128,-)
-//   Q2_K (4,16,0,m)  Q3_K (4,16,4,-)  Q4_K (4,32,0,m)  Q5_K (8,32,0,m)  Q6_K (8,16,32,-)
+// A quantized weight is a matrix of unsigned codes u with, for each row and sub-block of `sub` columns, a scale s and
+// possibly a minimum m:  w = s * (u - zero) + m.  All of GGUF's formats are cases of this (bits, sub, zero, has_min):
+//   Q4_0 (4,32,8,-)  Q4_1 (4,32,0,m)  Q5_0 (8,32,16,-)  Q5_1 (8,32,0,m)  Q8_0 (8,32,128,-)  IQ4_NL, IQ4_XS, MXFP4
+//   (8,32,128,-) Q2_K (4,16,0,m)  Q3_K (4,16,4,-)  Q4_K (4,32,0,m)  Q5_K (8,32,0,m)  Q6_K (8,16,32,-)
 // Codes of 8 bits are at most 63 unless zero is 128: kernels rely on that.
-// Scales are fp16 where the file's are; for the K types, IQ4_XS and MXFP4 they are fp32: the products d*sc and -dmin*mn are exact.
+// Scales are fp16 where the file's are; for the K types, IQ4_XS and MXFP4 they are fp32: the products d*sc and -dmin*mn
+// are exact.
 //
 // Memory: for group g of ceil(rows/16), for block b of cols/32:
 //   codes   bits 8: 8 vectors of 64 bytes; byte 4*r + i of vector j is the code of row 16g + r, column 32b + 4j + i.
@@ -67,9 +68,9 @@ struct Weight {
   size_t bytes() const { return static_cast<size_t>(groups()) * layout.group_bytes(cols); }
 };
 
-// Packs rows [16g, 16(g + n_groups)) of a matrix in a file's format. `src` is the whole matrix (rows x row_bytes(type, cols));
-// `dst` takes n_groups * group_bytes(cols) bytes of host memory. Works on any bytes (NaN and infinite scales are kept as they
-// are). Precondition: cols is a multiple of the type's block and, for quantized types, of 32.
+// Packs rows [16g, 16(g + n_groups)) of a matrix in a file's format. `src` is the whole matrix (rows x row_bytes(type,
+// cols)); `dst` takes n_groups * group_bytes(cols) bytes of host memory. Works on any bytes (NaN and infinite scales
+// are kept as they are). Precondition: cols is a multiple of the type's block and, for quantized types, of 32.
 void pack_groups(DType type, int64_t rows, int64_t cols, const uint8_t* src, int64_t first_group, int64_t n_groups,
                  uint8_t* dst);
 

@@ -23,8 +23,8 @@ const std::vector<const FamilyInfo*>& families() {
 
 namespace {
 
-// Larger values than any model's: they only catch files that would overflow a size or exhaust memory before the tensors' own
-// shapes are compared.
+// Larger values than any model's: they only catch files that would overflow a size or exhaust memory before the
+// tensors' own shapes are compared.
 constexpr uint64_t kMaxDim = 1 << 20;
 constexpr uint64_t kMaxLayers = 4096;
 constexpr uint64_t kMaxContext = 1 << 28;
@@ -97,10 +97,8 @@ Status read_common(const GgufFile& file, ModelConfig* config) {
   DECANT_TRY(const double eps, read_positive(file, prefix + "attention.layer_norm_rms_epsilon", 1e-5));
   config->norm_eps = static_cast<float>(eps);
 
-  DECANT_TRY_STATUS(
-      read_per_layer(file, prefix + "attention.head_count", kMaxDim, 0, config, &LayerConfig::n_heads));
-  DECANT_TRY_STATUS(
-      read_per_layer(file, prefix + "feed_forward_length", kMaxDim, 0, config, &LayerConfig::ffn_dim));
+  DECANT_TRY_STATUS(read_per_layer(file, prefix + "attention.head_count", kMaxDim, 0, config, &LayerConfig::n_heads));
+  DECANT_TRY_STATUS(read_per_layer(file, prefix + "feed_forward_length", kMaxDim, 0, config, &LayerConfig::ffn_dim));
   const int heads = config->layers[0].n_heads;
   DECANT_TRY_STATUS(
       read_per_layer(file, prefix + "attention.head_count_kv", kMaxDim, heads, config, &LayerConfig::n_kv_heads));

@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: The Decant authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// A model family is data: one decoder forward pass reads these options and nothing else. A family's file fills them from the
-// model file's metadata; what it cannot express is refused by name.
+// A model family is data: one decoder forward pass reads these options and nothing else. A family's file fills them
+// from the model file's metadata; what it cannot express is refused by name.
 #pragma once
 
 #include <cstdint>
@@ -29,8 +29,8 @@ struct RopeConfig {
 struct LayerConfig {
   int n_heads = 0;
   int n_kv_heads = 0;
-  int k_dim = 0;   // head_dim of q and k
-  int v_dim = 0;   // head_dim of v
+  int k_dim = 0;  // head_dim of q and k
+  int v_dim = 0;  // head_dim of v
   int ffn_dim = 0;
   int window = 0;  // 0: full attention; else a key is visible iff the query is less than `window` ahead of it
   int rope = 0;    // index into ModelConfig::ropes
@@ -41,7 +41,7 @@ struct ModelConfig {
   std::string name;          // general.name, or ""
   int vocab_size = 0;
   int hidden = 0;
-  int context_length = 0;    // that the model was trained for
+  int context_length = 0;  // that the model was trained for
   float norm_eps = 1e-5f;
   Activation activation = Activation::kSilu;
   float embedding_scale = 1.0f;
@@ -66,8 +66,9 @@ struct FamilyInfo {
 // All families, sorted by architecture.
 const std::vector<const FamilyInfo*>& families();
 
-// Fills the options of the file's family. kUnsupported for an unknown architecture (lists the known ones) or an option that
-// changes the mathematics and is not implemented; kNotFound / kCorrupt for missing or absurd metadata, naming file and key.
+// Fills the options of the file's family. kUnsupported for an unknown architecture (lists the known ones) or an option
+// that changes the mathematics and is not implemented; kNotFound / kCorrupt for missing or absurd metadata, naming file
+// and key.
 Result<ModelConfig> read_config(const GgufFile& file);
 
 // What families share: the sizes that every architecture's metadata names alike, with all layers equal.

@@ -8,8 +8,8 @@
 namespace decant {
 namespace {
 
-// Sets each layer's `global` flag from attention.sliding_window_pattern: absent (every sixth layer is global), a period, or one
-// boolean a layer (true: windowed).
+// Sets each layer's `global` flag from attention.sliding_window_pattern: absent (every sixth layer is global), a
+// period, or one boolean a layer (true: windowed).
 Status read_pattern(const GgufFile& file, std::vector<bool>* is_global) {
   const char* key = "gemma3.attention.sliding_window_pattern";
   uint64_t period = 6;

@@ -8,12 +8,13 @@ namespace {
 
 Status read_llama(const GgufFile& file, ModelConfig* config) {
   DECANT_TRY_STATUS(read_common(file, config));
-  // GGUF's converter permutes the rows of q and k so that rotated pairs are neighbours; rope_freqs.weight carries Llama 3's
-  // frequency scaling.
+  // GGUF's converter permutes the rows of q and k so that rotated pairs are neighbours; rope_freqs.weight carries Llama
+  // 3's frequency scaling.
   config->ropes[0].interleaved = true;
   config->ropes[0].uses_factors = true;
   DECANT_TRY(const std::optional<uint64_t> window, file.get_uint("llama.attention.sliding_window"));
-  for (LayerConfig& layer : config->layers) layer.window = static_cast<int>(std::min<uint64_t>(window.value_or(0), 1 << 28));
+  for (LayerConfig& layer : config->layers)
+    layer.window = static_cast<int>(std::min<uint64_t>(window.value_or(0), 1 << 28));
   return {};
 }
 

@@ -92,13 +92,13 @@ class ModelLoader {
       DevPtr<const float>* bias;
       int64_t rows, cols;
     };
-    for (const Linear& linear : {Linear{"attn_q", &w->q, &w->q_bias, q_rows, c.hidden},
-                                 Linear{"attn_k", &w->k, &w->k_bias, k_rows, c.hidden},
-                                 Linear{"attn_v", &w->v, &w->v_bias, v_rows, c.hidden},
-                                 Linear{"attn_output", &w->o, &w->o_bias, c.hidden, o_cols},
-                                 Linear{"ffn_gate", &w->gate, &w->gate_bias, l.ffn_dim, c.hidden},
-                                 Linear{"ffn_up", &w->up, &w->up_bias, l.ffn_dim, c.hidden},
-                                 Linear{"ffn_down", &w->down, &w->down_bias, c.hidden, l.ffn_dim}}) {
+    for (const Linear& linear :
+         {Linear{"attn_q", &w->q, &w->q_bias, q_rows, c.hidden}, Linear{"attn_k", &w->k, &w->k_bias, k_rows, c.hidden},
+          Linear{"attn_v", &w->v, &w->v_bias, v_rows, c.hidden},
+          Linear{"attn_output", &w->o, &w->o_bias, c.hidden, o_cols},
+          Linear{"ffn_gate", &w->gate, &w->gate_bias, l.ffn_dim, c.hidden},
+          Linear{"ffn_up", &w->up, &w->up_bias, l.ffn_dim, c.hidden},
+          Linear{"ffn_down", &w->down, &w->down_bias, c.hidden, l.ffn_dim}}) {
       DECANT_TRY(*linear.weight, matrix(p + linear.name + ".weight", linear.rows, linear.cols));
       if (file_.find_tensor(p + linear.name + ".bias") != nullptr) {
         DECANT_TRY(*linear.bias, vector(p + linear.name + ".bias", linear.rows));
@@ -135,8 +135,8 @@ class ModelLoader {
   Result<DevPtr<const float>> vector(const std::string& name, int64_t n) {
     DECANT_TRY(const GgufTensor* tensor, find(name, {n}));
     if (!is_float(tensor->type)) {
-      return Status::unsupported("{}: tensor {}: type {}; norms and biases must be f32, f16 or bf16", file_.path(), name,
-                                 dtype_info(tensor->type).name);
+      return Status::unsupported("{}: tensor {}: type {}; norms and biases must be f32, f16 or bf16", file_.path(),
+                                 name, dtype_info(tensor->type).name);
     }
     std::vector<float> values(static_cast<size_t>(n));
     dequantize_row(tensor->type, tensor->data.data(), values.data(), n);

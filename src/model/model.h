@@ -29,15 +29,15 @@ struct LayerWeights {
   DevPtr<const float> q_bias, k_bias, v_bias, o_bias, gate_bias, up_bias, down_bias;  // null where the file has none
 };
 
-// A model's weights, packed into a device's memory. Immutable; share it between the engines of that device. The device must
-// outlive it.
+// A model's weights, packed into a device's memory. Immutable; share it between the engines of that device. The device
+// must outlive it.
 class Model {
  public:
   // Called with the share of bytes loaded, 0 to 1.
   using Progress = std::function<void(double)>;
 
-  // kNotFound for a missing tensor, kCorrupt for a wrong shape (expected and found), kUnsupported for tensors that the family
-  // does not have, kExhausted when memory runs out.
+  // kNotFound for a missing tensor, kCorrupt for a wrong shape (expected and found), kUnsupported for tensors that the
+  // family does not have, kExhausted when memory runs out.
   static Result<std::shared_ptr<const Model>> load(const GgufFile& file, Device& device, const Progress& progress = {});
 
   const ModelConfig& config() const { return config_; }

@@ -98,9 +98,12 @@ TEST(Config, AbsurdMetadataIsRefusedByKey) {
   const auto with = [](const char* key, uint32_t value) {
     GgufWriter w;
     w.set("general.architecture", "llama");
-    for (const auto& [name, number] : std::vector<std::pair<std::string, uint32_t>>{
-             {"llama.block_count", 2}, {"llama.context_length", 128}, {"llama.embedding_length", 64},
-             {"llama.feed_forward_length", 96}, {"llama.attention.head_count", 4}}) {
+    for (const auto& [name, number] :
+         std::vector<std::pair<std::string, uint32_t>>{{"llama.block_count", 2},
+                                                       {"llama.context_length", 128},
+                                                       {"llama.embedding_length", 64},
+                                                       {"llama.feed_forward_length", 96},
+                                                       {"llama.attention.head_count", 4}}) {
       w.set(name, name == key ? value : number);
     }
     return config_of(w).status();

@@ -131,9 +131,7 @@ class Builder {
 
  private:
   // Uniform in (-1, 1).
-  float next() {
-    return static_cast<float>(2.0 * random_uniform({.seed = spec_.seed}, counter_++) - 1.0);
-  }
+  float next() { return static_cast<float>(2.0 * random_uniform({.seed = spec_.seed}, counter_++) - 1.0); }
 
   void tensor(const std::string& name, DType type, std::vector<int64_t> shape, const std::vector<float>& values) {
     const int64_t cols = shape[0];
@@ -141,7 +139,8 @@ class Builder {
     const size_t rows = values.size() / static_cast<size_t>(cols);
     std::vector<uint8_t> data(rows * bytes);
     for (size_t r = 0; r < rows; ++r) {
-      const Status status = quantize_row(type, values.data() + r * static_cast<size_t>(cols), data.data() + r * bytes, cols);
+      const Status status =
+          quantize_row(type, values.data() + r * static_cast<size_t>(cols), data.data() + r * bytes, cols);
       DECANT_CHECK(status.ok());
     }
     w_.add_tensor(name, type, std::move(shape), std::move(data));

@@ -1,8 +1,9 @@
 // SPDX-FileCopyrightText: The Decant authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// Page-major attention as table.h defines it. A task takes a tile of rows of one group and one kv head; each block's K and V are
-// widened to float once and serve all (row, head) queries of the tile. Lanes are keys for q.k and value dimensions for p.v.
+// Page-major attention as table.h defines it. A task takes a tile of rows of one group and one kv head; each block's K
+// and V are widened to float once and serve all (row, head) queries of the tile. Lanes are keys for q.k and value
+// dimensions for p.v.
 //
 // Bytes of one task: its blocks' tiles; operations: 2 * queries * keys * (k_dim + v_dim). Included once per target.
 
@@ -110,7 +111,8 @@ inline uint64_t visible_keys(const AttentionArgs& a, const AttnRow& row, int beg
   };
   uint64_t mask = range(row.key_begin, row.n_keys);
   if (a.window > 0) {
-    mask &= range(int64_t{row.ordinal} - a.window + 1, row.n_keys) | range(row.key_begin, int64_t{row.key_begin} + a.sinks);
+    mask &=
+        range(int64_t{row.ordinal} - a.window + 1, row.n_keys) | range(row.key_begin, int64_t{row.key_begin} + a.sinks);
   }
   return mask;
 }
@@ -202,8 +204,8 @@ inline Tail tail_of(const AttentionTile& t) {
   return last < 0 ? Tail{} : Tail{first, last - first + 1};
 }
 
-// Calls emit(query, block, m_b, l_b, o_b) for every query of the tile and every block in [block_begin, block_end) that it sees,
-// block by block in order. `scratch` holds scratch_floats() floats.
+// Calls emit(query, block, m_b, l_b, o_b) for every query of the tile and every block in [block_begin, block_end) that
+// it sees, block by block in order. `scratch` holds scratch_floats() floats.
 inline size_t tile_scratch_floats(const AttentionTile& t, const Tail& tail) {
   const auto q = static_cast<size_t>(t.queries());
   const auto k = static_cast<size_t>(t.a.layout.k_dim);
@@ -213,15 +215,16 @@ inline size_t tile_scratch_floats(const AttentionTile& t, const Tail& tail) {
 }
 
 template <typename Emit>
-inline void attend_blocks(const AttentionTile& t, const Tail& tail, int block_begin, int block_end, float* scratch, const Emit& emit) {
+inline void attend_blocks(const AttentionTile& t, const Tail& tail, int block_begin, int block_end, float* scratch,
+                          const Emit& emit) {
   const KvLayout& l = t.a.layout;
   const int64_t n = t.queries();
   float* kf = scratch;
   float* vf = kf + (l.k_dim + 1) * kPageKeys + l.k_dim;
-  float* scores = vf + int64_t{l.v_dim} * kPageKeys;  // [n][64]
-  float* permuted = scores + n * kPageKeys;           // [64]
-  float* o_b = permuted + kPageKeys;                  // [v_dim]
-  float* tail_scores = o_b + l.v_dim;                 // [pages][n][64]
+  float* scores = vf + int64_t{l.v_dim} * kPageKeys;                       // [n][64]
+  float* permuted = scores + n * kPageKeys;                                // [64]
+  float* o_b = permuted + kPageKeys;                                       // [v_dim]
+  float* tail_scores = o_b + l.v_dim;                                      // [pages][n][64]
   float* tail_values = tail_scores + int64_t{tail.pages} * n * kPageKeys;  // [pages][64][v_dim]
 
   // Queries of a tile share the page table; q rows are gathered by pointer, 64 at a time.
@@ -238,7 +241,8 @@ inline void attend_blocks(const AttentionTile& t, const Tail& tail, int block_be
     scores_of(widen_k(l, t.k_tile(any_row, tail.first_page + p), kf), tail_scores + int64_t{p} * n * kPageKeys);
     float* values = tail_values + int64_t{p} * kPageKeys * l.v_dim;
     const float* wide = widen_v(l, t.v_tile(any_row, tail.first_page + p), values);
-    if (wide != values) std::memcpy(values, wide, sizeof(float) * static_cast<size_t>(kPageKeys) * static_cast<size_t>(l.v_dim));
+    if (wide != values)
+      std::memcpy(values, wide, sizeof(float) * static_cast<size_t>(kPageKeys) * static_cast<size_t>(l.v_dim));
   }
 
   for (int block = block_begin; block < block_end; ++block) {
@@ -260,7 +264,8 @@ inline void attend_blocks(const AttentionTile& t, const Tail& tail, int block_be
           values[j] = tail_values + (int64_t{page} * kPageKeys + slot % kPageKeys) * l.v_dim;
         }
         block_softmax(t.a, visible, permuted, &m_b, &l_b);
-        weighted_values(permuted, visible, [&](int j) { return values[j]; }, l.v_dim, o_b);
+        weighted_values(
+            permuted, visible, [&](int j) { return values[j]; }, l.v_dim, o_b);
       } else {
         if (!widened) {
           scores_of(widen_k(l, t.k_tile(any_row, block), kf), scores);
@@ -269,7 +274,8 @@ inline void attend_blocks(const AttentionTile& t, const Tail& tail, int block_be
         }
         float* s = scores + i * kPageKeys;
         block_softmax(t.a, visible, s, &m_b, &l_b);
-        weighted_values(s, visible, [&](int j) { return v + int64_t{j} * l.v_dim; }, l.v_dim, o_b);
+        weighted_values(
+            s, visible, [&](int j) { return v + int64_t{j} * l.v_dim; }, l.v_dim, o_b);
       }
       emit(i, block, m_b, l_b, o_b);
     }
@@ -308,7 +314,8 @@ inline void attention(Queue& queue, const AttentionArgs& a) {
       const int64_t here = (g.row_end - g.row_begin + tile_rows - 1) / tile_rows * l.n_kv_heads;
       if (task < here) {
         const int64_t begin = g.row_begin + task / l.n_kv_heads * tile_rows;
-        return AttentionTile{a, begin, std::min<int64_t>(begin + tile_rows, g.row_end), static_cast<int>(task % l.n_kv_heads)};
+        return AttentionTile{a, begin, std::min<int64_t>(begin + tile_rows, g.row_end),
+                             static_cast<int>(task % l.n_kv_heads)};
       }
       task -= here;
     }
@@ -328,7 +335,8 @@ inline void attention(Queue& queue, const AttentionArgs& a) {
         const Tail tail = tail_of(t);
         const size_t floats = tile_scratch_floats(t, tail);
         const auto n = static_cast<size_t>(t.queries());
-        float* scratch = q.scratch(thread, floats + n * static_cast<size_t>(l.v_dim) + n * sizeof(Merged) / sizeof(float) + 16);
+        float* scratch =
+            q.scratch(thread, floats + n * static_cast<size_t>(l.v_dim) + n * sizeof(Merged) / sizeof(float) + 16);
         float* o = scratch + floats;
         auto* states = reinterpret_cast<Merged*>(o + n * static_cast<size_t>(l.v_dim));
         for (size_t i = 0; i < n; ++i) new (states + i) Merged{};
@@ -343,8 +351,8 @@ inline void attention(Queue& queue, const AttentionArgs& a) {
     return;
   }
 
-  // Few rows over a long context: partials of fixed ranges of blocks, then each query merges its own in block order. A partial
-  // is [seen, m, l, padding, o...].
+  // Few rows over a long context: partials of fixed ranges of blocks, then each query merges its own in block order. A
+  // partial is [seen, m, l, padding, o...].
   const int64_t stride = l.v_dim + 16;
   const int64_t outputs = static_cast<int64_t>(a.groups.back().row_end) * a.heads;
   float* partials = q.shared_scratch(static_cast<size_t>(outputs * max_blocks * stride));

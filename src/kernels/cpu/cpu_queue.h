@@ -17,7 +17,8 @@ class CpuQueue final : public Queue {
   explicit CpuQueue(int threads) : pool_(threads), scratch_(static_cast<size_t>(pool_.threads()) + 1) {}
 
   ThreadPool& pool() { return pool_; }
-  // `floats` floats of `thread`, 64-byte aligned, contents undefined. Threads may call it for themselves at the same time.
+  // `floats` floats of `thread`, 64-byte aligned, contents undefined. Threads may call it for themselves at the same
+  // time.
   float* scratch(int thread, size_t floats) { return grow(scratch_[static_cast<size_t>(thread)], floats); }
   // Likewise, shared by all threads of an op; call it before the parallel region.
   float* shared_scratch(size_t floats) { return grow(scratch_.back(), floats); }

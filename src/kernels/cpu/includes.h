@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: The Decant authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// All headers of the target files, included before the target's instructions are enabled: inline functions of the standard
-// library must not be compiled with instructions that another processor lacks.
+// All headers of the target files, included before the target's instructions are enabled: inline functions of the
+// standard library must not be compiled with instructions that another processor lacks.
 #pragma once
 
 #include <immintrin.h>

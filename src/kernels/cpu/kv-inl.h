@@ -44,17 +44,18 @@ inline uint8_t* tile_at(const KvLayout& l, uint8_t* pool, int32_t slot, int head
 inline void kv_write(Queue& queue, const KvWriteArgs& a) {
   const KvLayout& l = a.layout;
   // Heads are apart in memory, so threads that take heads never share a cache line of a transposed tile.
-  cpu(queue).pool().parallel_for(l.n_kv_heads, a.rows * l.n_kv_heads >= 16 ? 1 : l.n_kv_heads, [&](int64_t begin, int64_t end, int) {
-    for (int64_t head = begin; head < end; ++head) {
-      for (int64_t row = 0; row < a.rows; ++row) {
-        const int32_t slot = a.slots.raw()[row];
-        uint8_t* tile = tile_at(l, a.pool.raw(), slot, static_cast<int>(head));
-        const int64_t i = row * l.n_kv_heads + head;
-        write_key(l, a.k.raw() + i * l.k_dim, tile, slot % kPageKeys);
-        write_value(l, a.v.raw() + i * l.v_dim, tile + l.k_tile_bytes(), slot % kPageKeys);
-      }
-    }
-  });
+  cpu(queue).pool().parallel_for(
+      l.n_kv_heads, a.rows * l.n_kv_heads >= 16 ? 1 : l.n_kv_heads, [&](int64_t begin, int64_t end, int) {
+        for (int64_t head = begin; head < end; ++head) {
+          for (int64_t row = 0; row < a.rows; ++row) {
+            const int32_t slot = a.slots.raw()[row];
+            uint8_t* tile = tile_at(l, a.pool.raw(), slot, static_cast<int>(head));
+            const int64_t i = row * l.n_kv_heads + head;
+            write_key(l, a.k.raw() + i * l.k_dim, tile, slot % kPageKeys);
+            write_value(l, a.v.raw() + i * l.v_dim, tile + l.k_tile_bytes(), slot % kPageKeys);
+          }
+        }
+      });
 }
 
 inline void kv_move(Queue&, const KvMoveArgs& a) {
@@ -73,7 +74,8 @@ inline void kv_move(Queue&, const KvMoveArgs& a) {
       uint8_t* b_tile = tile_at(l, a.pool.raw(), to, head);
       if (k_transposed) {
         for (size_t d = 0; d < static_cast<size_t>(l.k_dim); ++d) {
-          std::memcpy(b_tile + (d * kPageKeys + dst) * k_element, a_tile + (d * kPageKeys + src) * k_element, k_element);
+          std::memcpy(b_tile + (d * kPageKeys + dst) * k_element, a_tile + (d * kPageKeys + src) * k_element,
+                      k_element);
         }
       } else {
         std::memmove(b_tile + dst * k_row, a_tile + src * k_row, k_row);

@@ -73,9 +73,7 @@ inline void quantized_tile(const MatmulArgs& m, int64_t group, int64_t row) {
           const int32_t* sums = sum16 + (r * blocks + b) * 2;
           dots[r] = Dot<Fmt::kMaxCode>(!Fmt::kZero ? 0 : -zero * (kSubs == 1 ? sums[0] + sums[1] : sums[part]));
         }
-        // Unrolled, it would need more registers than there are.
-#pragma GCC unroll 1
-        for (int j = 0; j < 4; j += kSubs) {
+        const auto add_columns = [&](int j) {
           C c0, c1;
           int first, second;  // their columns
           if constexpr (kSubs == 1) {
@@ -89,6 +87,13 @@ inline void quantized_tile(const MatmulArgs& m, int64_t group, int64_t row) {
             const int8_t* qr = q + r * m.w.cols + b * kBlockCols;
             dots[r].add(c0, c1, qr + first, qr + second);
           }
+        };
+        if constexpr (kRows <= 2) {
+          for (int j = 0; j < 4; j += kSubs) add_columns(j);
+        } else {
+          // Unrolled, it would need more registers than there are.
+#pragma GCC unroll 1
+          for (int j = 0; j < 4; j += kSubs) add_columns(j);
         }
         for (int r = 0; r < kRows; ++r) {
           acc[g][r] = fma(to_float(dots[r].sum()), scale[part] * set1(d[r * blocks + b]), acc[g][r]);

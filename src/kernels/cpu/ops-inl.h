@@ -6,7 +6,9 @@
 inline CpuQueue& cpu(Queue& queue) { return static_cast<CpuQueue&>(queue); }
 
 // Rows given to a thread at a time, so that a region is worth its start.
-inline int64_t row_grain(int64_t floats_per_row) { return std::max<int64_t>(1, 8192 / std::max<int64_t>(1, floats_per_row)); }
+inline int64_t row_grain(int64_t floats_per_row) {
+  return std::max<int64_t>(1, 8192 / std::max<int64_t>(1, floats_per_row));
+}
 
 inline float weight_at(const Weight& w, const uint8_t* group, int64_t col, int row) {
   const WeightLayout& l = w.layout;
@@ -35,7 +37,8 @@ inline float weight_at(const Weight& w, const uint8_t* group, int64_t col, int r
   return l.has_min ? std::fma(s, u, number(scales + l.scale_bytes())) : s * u;
 }
 
-inline void embed(Queue& queue, const Weight& w, DevPtr<const int32_t> tokens, int64_t rows, float scale, DevPtr<float> out) {
+inline void embed(Queue& queue, const Weight& w, DevPtr<const int32_t> tokens, int64_t rows, float scale,
+                  DevPtr<float> out) {
   cpu(queue).pool().parallel_for(rows, row_grain(w.cols), [&](int64_t begin, int64_t end, int) {
     for (int64_t r = begin; r < end; ++r) {
       const int64_t token = tokens.raw()[r];
@@ -67,8 +70,8 @@ inline void rms_norm_row(const float* x, const float* weight, float eps, int64_t
   for (; i < dim; ++i) y[i] = (x[i] * scale) * weight[i];
 }
 
-inline void rms_norm(Queue& queue, DevPtr<const float> x, DevPtr<const float> weight, float eps, int64_t rows, int64_t dim,
-                     DevPtr<float> y) {
+inline void rms_norm(Queue& queue, DevPtr<const float> x, DevPtr<const float> weight, float eps, int64_t rows,
+                     int64_t dim, DevPtr<float> y) {
   cpu(queue).pool().parallel_for(rows, row_grain(dim), [&](int64_t begin, int64_t end, int) {
     for (int64_t r = begin; r < end; ++r) rms_norm_row(x.raw() + r * dim, weight.raw(), eps, dim, y.raw() + r * dim);
   });
@@ -103,47 +106,48 @@ inline void quantize_block(const float* x, int8_t* q, float* d, int32_t* sum16, 
 inline void quantize(Queue& queue, DevPtr<const float> x, int64_t rows, int64_t cols, const QuantizedRows& out) {
   cpu(queue).pool().parallel_for(rows * cols / kBlockCols, 512, [&](int64_t begin, int64_t end, int) {
     for (int64_t b = begin; b < end; ++b) {
-      quantize_block(x.raw() + b * 32, out.q.raw() + b * 32, out.d.raw() + b, out.sum16.raw() + b * 2, out.ds16.raw() + b * 2,
-                     out.ds32.raw() + b);
+      quantize_block(x.raw() + b * 32, out.q.raw() + b * 32, out.d.raw() + b, out.sum16.raw() + b * 2,
+                     out.ds16.raw() + b * 2, out.ds32.raw() + b);
     }
   });
 }
 
 inline void rope(Queue& queue, const RopeArgs& a) {
   const int half = a.rot_dim / 2;
-  cpu(queue).pool().parallel_for(a.rows, row_grain(int64_t{a.heads} * a.head_dim), [&](int64_t begin, int64_t end, int) {
-    for (int64_t r = begin; r < end; ++r) {
-      const float* cos = a.cos.raw() + r * half;
-      const float* sin = a.sin.raw() + r * half;
-      for (int h = 0; h < a.heads; ++h) {
-        float* x = a.x.raw() + (r * a.heads + h) * a.head_dim;
-        if (a.interleaved) {
-          for (int i = 0; i < half; ++i) {
-            const float u = x[2 * i];
-            const float v = x[2 * i + 1];
-            x[2 * i] = std::fma(u, cos[i], -(v * sin[i]));
-            x[2 * i + 1] = std::fma(u, sin[i], v * cos[i]);
-          }
-        } else {
-          int i = 0;
-          for (; i + 16 <= half; i += 16) {
-            const F u = load(x + i);
-            const F v = load(x + half + i);
-            const F c = load(cos + i);
-            const F s = load(sin + i);
-            store(x + i, fma(u, c, neg(v * s)));
-            store(x + half + i, fma(u, s, v * c));
-          }
-          for (; i < half; ++i) {
-            const float u = x[i];
-            const float v = x[half + i];
-            x[i] = std::fma(u, cos[i], -(v * sin[i]));
-            x[half + i] = std::fma(u, sin[i], v * cos[i]);
-          }
-        }
-      }
-    }
-  });
+  cpu(queue).pool().parallel_for(a.rows, row_grain(int64_t{a.heads} * a.head_dim),
+                                 [&](int64_t begin, int64_t end, int) {
+                                   for (int64_t r = begin; r < end; ++r) {
+                                     const float* cos = a.cos.raw() + r * half;
+                                     const float* sin = a.sin.raw() + r * half;
+                                     for (int h = 0; h < a.heads; ++h) {
+                                       float* x = a.x.raw() + (r * a.heads + h) * a.head_dim;
+                                       if (a.interleaved) {
+                                         for (int i = 0; i < half; ++i) {
+                                           const float u = x[2 * i];
+                                           const float v = x[2 * i + 1];
+                                           x[2 * i] = std::fma(u, cos[i], -(v * sin[i]));
+                                           x[2 * i + 1] = std::fma(u, sin[i], v * cos[i]);
+                                         }
+                                       } else {
+                                         int i = 0;
+                                         for (; i + 16 <= half; i += 16) {
+                                           const F u = load(x + i);
+                                           const F v = load(x + half + i);
+                                           const F c = load(cos + i);
+                                           const F s = load(sin + i);
+                                           store(x + i, fma(u, c, neg(v * s)));
+                                           store(x + half + i, fma(u, s, v * c));
+                                         }
+                                         for (; i < half; ++i) {
+                                           const float u = x[i];
+                                           const float v = x[half + i];
+                                           x[i] = std::fma(u, cos[i], -(v * sin[i]));
+                                           x[half + i] = std::fma(u, sin[i], v * cos[i]);
+                                         }
+                                       }
+                                     }
+                                   }
+                                 });
 }
 
 // Calls body(F lanes) -> F on n floats; the tail runs through a padded copy.
@@ -176,7 +180,8 @@ inline F activate(Activation activation, F x) {
   return x / (one + exp(set1(-2.0f) * u));
 }
 
-inline void glu(Queue& queue, Activation activation, DevPtr<const float> gate, DevPtr<const float> up, int64_t n, DevPtr<float> y) {
+inline void glu(Queue& queue, Activation activation, DevPtr<const float> gate, DevPtr<const float> up, int64_t n,
+                DevPtr<float> y) {
   map_floats(queue, n, [&](int64_t i, int64_t lanes) {
     store_n(y.raw() + i, activate(activation, load_n(gate.raw() + i, lanes)) * load_n(up.raw() + i, lanes), lanes);
   });
@@ -195,7 +200,9 @@ inline F cap_lanes(F x, float cap) {
 }
 
 inline void soft_cap(Queue& queue, float cap, int64_t n, DevPtr<float> x) {
-  map_floats(queue, n, [&](int64_t i, int64_t lanes) { store_n(x.raw() + i, cap_lanes(load_n(x.raw() + i, lanes), cap), lanes); });
+  map_floats(queue, n, [&](int64_t i, int64_t lanes) {
+    store_n(x.raw() + i, cap_lanes(load_n(x.raw() + i, lanes), cap), lanes);
+  });
 }
 
 inline void gather_rows(Queue& queue, DevPtr<const float> x, DevPtr<const int32_t> index, int64_t rows, int64_t dim,

@@ -1,9 +1,9 @@
 // SPDX-FileCopyrightText: The Decant authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// 16 float lanes and 16 int32 lanes, for each target. Included once per target inside namespace decant::DECANT_TARGET, after
-// the standard headers and immintrin.h. Every operation rounds as IEEE single precision says, so the three targets agree bit
-// for bit.
+// 16 float lanes and 16 int32 lanes, for each target. Included once per target inside namespace decant::DECANT_TARGET,
+// after the standard headers and immintrin.h. Every operation rounds as IEEE single precision says, so the three
+// targets agree bit for bit.
 // clang-format off
 #if defined(DECANT_AVX512)
 struct F { __m512 v; };

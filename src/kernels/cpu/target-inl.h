@@ -5,15 +5,14 @@
 namespace decant::DECANT_TARGET {
 namespace {
 
+// In this order: each uses what stands before it.
+// clang-format off
 #include "kernels/cpu/simd.h"  // NOLINT: per target
-
 #include "kernels/cpu/ops-inl.h"  // NOLINT
-
 #include "kernels/cpu/matmul-inl.h"  // NOLINT
-
 #include "kernels/cpu/attention-inl.h"  // NOLINT
-
 #include "kernels/cpu/kv-inl.h"  // NOLINT
+// clang-format on
 
 }  // namespace
 
