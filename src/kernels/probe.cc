@@ -122,18 +122,17 @@ __attribute__((target("avx512f,avx512vnni"))) int dots_avx512(int64_t rounds) {
   return kSums * 64;
 }
 
-// Even and odd codes apart, as the table does it: 16-bit products do not saturate.
+// Byte products summed in 16 bits, the table's fastest product (4-bit codes); widening them once a block is left out.
 __attribute__((target("avx2"))) int dots_avx2(int64_t rounds) {
   constexpr int kSums = 8;
   __m256i acc[kSums];
-  __m256i even = _mm256_set1_epi16(3);
-  __m256i odd = _mm256_set1_epi16(3);
-  const __m256i q = _mm256_set1_epi16(5);
+  __m256i codes = _mm256_set1_epi8(3);
+  const __m256i q = _mm256_set1_epi8(5);
   for (__m256i& a : acc) a = _mm256_setzero_si256();
   for (int64_t i = 0; i < rounds; ++i) {
     for (__m256i& a : acc) {
-      asm volatile("" : "+x"(even), "+x"(odd));
-      a = _mm256_add_epi32(a, _mm256_add_epi32(_mm256_madd_epi16(even, q), _mm256_madd_epi16(odd, q)));
+      asm volatile("" : "+x"(codes));
+      a = _mm256_add_epi16(a, _mm256_maddubs_epi16(codes, q));
     }
   }
   keep(acc);

@@ -1,8 +1,9 @@
 // SPDX-FileCopyrightText: The Decant authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// The CUDA kernel table: plain kernels that follow table.h operation by operation, one thread per output element (or per key, or
-// per value dimension), every sum sequential. They are the GPU's specification, not its fast path. Compiled with
+// The CUDA kernel table: plain kernels that follow table.h operation by operation, one thread per output element (or
+// per key, or per value dimension), every sum sequential. They are the GPU's specification, not its fast path. Compiled
+// with
 // --fmad=false, so only __fmaf_rn fuses.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -92,7 +93,8 @@ struct BlockView {
   const uint8_t* mins;
 };
 
-__device__ BlockView block_view(const uint8_t* data, const WeightLayout& l, int64_t cols, int64_t group, int64_t block) {
+__device__ BlockView block_view(const uint8_t* data, const WeightLayout& l, int64_t cols, int64_t group,
+                                int64_t block) {
   const int64_t code_bytes = l.bits * 64;
   const int64_t scale_bytes = (32 / l.sub) * 16 * (l.f32_scales ? 4 : 2);
   const int64_t bytes = code_bytes + scale_bytes * (l.has_min ? 2 : 1);
@@ -110,8 +112,8 @@ __device__ float number_at(const uint8_t* p, bool f32, int i) {
   return f32 ? reinterpret_cast<const float*>(p)[i] : __half2float(reinterpret_cast<const __half*>(p)[i]);
 }
 
-__global__ void embed_kernel(const uint8_t* data, WeightLayout l, int64_t cols, const int32_t* tokens, int64_t rows, float scale,
-                             float* out) {
+__global__ void embed_kernel(const uint8_t* data, WeightLayout l, int64_t cols, const int32_t* tokens, int64_t rows,
+                             float scale, float* out) {
   const int64_t i = blockIdx.x * static_cast<int64_t>(kThreads) + threadIdx.x;
   if (i >= rows * cols) return;
   const int64_t token = tokens[i / cols];
@@ -133,9 +135,9 @@ __global__ void embed_kernel(const uint8_t* data, WeightLayout l, int64_t cols, 
   out[i] = __fmul_rn(w, scale);
 }
 
-__global__ void matmul_kernel(const uint8_t* data, WeightLayout l, int64_t outputs, int64_t cols, const float* x, const int8_t* q,
-                              const float* d, const float* ds16, const float* ds32, const float* bias, bool accumulate, float* y,
-                              int64_t ldy) {
+__global__ void matmul_kernel(const uint8_t* data, WeightLayout l, int64_t outputs, int64_t cols, const float* x,
+                              const int8_t* q, const float* d, const float* ds16, const float* ds32, const float* bias,
+                              bool accumulate, float* y, int64_t ldy) {
   const int64_t o = blockIdx.x * static_cast<int64_t>(kThreads) + threadIdx.x;
   const int64_t t = blockIdx.y;
   if (o >= outputs) return;
@@ -190,7 +192,8 @@ __global__ void rms_norm_kernel(const float* x, const float* weight, float eps, 
   for (int64_t i = threadIdx.x; i < dim; i += blockDim.x) out[i] = __fmul_rn(__fmul_rn(row[i], scale), weight[i]);
 }
 
-__global__ void quantize_kernel(const float* x, int64_t blocks, int8_t* q, float* d, int32_t* sum16, float* ds16, float* ds32) {
+__global__ void quantize_kernel(const float* x, int64_t blocks, int8_t* q, float* d, int32_t* sum16, float* ds16,
+                                float* ds32) {
   const int64_t i = blockIdx.x * static_cast<int64_t>(kThreads) + threadIdx.x;
   if (i >= blocks) return;
   const float* v = x + i * 32;
@@ -213,8 +216,8 @@ __global__ void quantize_kernel(const float* x, int64_t blocks, int8_t* q, float
   ds32[i] = __fmul_rn(scale, static_cast<float>(sums[0] + sums[1]));
 }
 
-__global__ void rope_kernel(float* x, int64_t pairs, int heads, int head_dim, int half, bool interleaved, const float* cos,
-                            const float* sin) {
+__global__ void rope_kernel(float* x, int64_t pairs, int heads, int head_dim, int half, bool interleaved,
+                            const float* cos, const float* sin) {
   const int64_t i = blockIdx.x * static_cast<int64_t>(kThreads) + threadIdx.x;
   if (i >= pairs) return;
   const int64_t pair = i % half;
@@ -261,11 +264,18 @@ struct CacheView {
   // Element index of key dimension d of `key` in its K tile, and of value dimension e in its V tile.
   __device__ int64_t k_index(int key, int d) const { return static_cast<int64_t>(d) * kPageKeys + key; }
   __device__ int64_t v_index(int key, int e) const { return static_cast<int64_t>(key) * v_dim + e; }
-  __device__ int64_t k_offset(int64_t slot, int head) const { return slot / kPageKeys * page_bytes() + head * (k_tile + v_tile); }
+  __device__ int64_t k_offset(int64_t slot, int head) const {
+    return slot / kPageKeys * page_bytes() + head * (k_tile + v_tile);
+  }
 };
 
 CacheView view_of(const KvLayout& l) {
-  return {l.k_type, l.v_type, l.n_kv_heads, l.k_dim, l.v_dim, static_cast<int64_t>(l.k_tile_bytes()),
+  return {l.k_type,
+          l.v_type,
+          l.n_kv_heads,
+          l.k_dim,
+          l.v_dim,
+          static_cast<int64_t>(l.k_tile_bytes()),
           static_cast<int64_t>(l.v_tile_bytes())};
 }
 
@@ -274,7 +284,8 @@ __global__ void kv_write_kernel(CacheView c, uint8_t* pool, const int32_t* slots
   const int64_t slot = slots[row];
   const int key = static_cast<int>(slot % kPageKeys);
   for (int i = threadIdx.x; i < c.kv_heads * c.k_dim; i += blockDim.x) {
-    store_float(pool + c.k_offset(slot, i / c.k_dim), c.k_type, c.k_index(key, i % c.k_dim), k[row * c.kv_heads * c.k_dim + i]);
+    store_float(pool + c.k_offset(slot, i / c.k_dim), c.k_type, c.k_index(key, i % c.k_dim),
+                k[row * c.kv_heads * c.k_dim + i]);
   }
   for (int i = threadIdx.x; i < c.kv_heads * c.v_dim; i += blockDim.x) {
     store_float(pool + c.k_offset(slot, i / c.v_dim) + c.k_tile, c.v_type, c.v_index(key, i % c.v_dim),
@@ -288,7 +299,8 @@ __global__ void kv_move_kernel(CacheView c, uint8_t* pool, const int32_t* from, 
     const int64_t a = from[j];
     const int64_t b = to[j];
     for (int i = threadIdx.x; i < c.kv_heads * c.k_dim; i += blockDim.x) {
-      const float value = load_float(pool + c.k_offset(a, i / c.k_dim), c.k_type, c.k_index(a % kPageKeys, i % c.k_dim));
+      const float value =
+          load_float(pool + c.k_offset(a, i / c.k_dim), c.k_type, c.k_index(a % kPageKeys, i % c.k_dim));
       store_float(pool + c.k_offset(b, i / c.k_dim), c.k_type, c.k_index(b % kPageKeys, i % c.k_dim), value);
     }
     for (int i = threadIdx.x; i < c.kv_heads * c.v_dim; i += blockDim.x) {
@@ -341,7 +353,8 @@ __global__ void attention_kernel(AttentionView a) {
         slot[threadIdx.x] = static_cast<int64_t>(a.pages[r.page_table + s / kPageKeys]) * kPageKeys + s % kPageKeys;
         const uint8_t* tile = a.pool + c.k_offset(slot[threadIdx.x], kv_head);
         float dot = 0.0f;
-        for (int d = 0; d < c.k_dim; ++d) dot = __fmaf_rn(q[d], load_float(tile, c.k_type, c.k_index(s % kPageKeys, d)), dot);
+        for (int d = 0; d < c.k_dim; ++d)
+          dot = __fmaf_rn(q[d], load_float(tile, c.k_type, c.k_index(s % kPageKeys, d)), dot);
         const float score = __fmul_rn(a.scale, dot);
         p[threadIdx.x] = a.soft_cap > 0.0f ? cap_spec(score, a.soft_cap) : score;
       }
@@ -360,7 +373,8 @@ __global__ void attention_kernel(AttentionView a) {
       __syncthreads();
       continue;
     }
-    if (threadIdx.x < kPageKeys) p[threadIdx.x] = slot[threadIdx.x] >= 0 ? exp_spec(__fadd_rn(p[threadIdx.x], -m_b)) : 0.0f;
+    if (threadIdx.x < kPageKeys)
+      p[threadIdx.x] = slot[threadIdx.x] >= 0 ? exp_spec(__fadd_rn(p[threadIdx.x], -m_b)) : 0.0f;
     __syncthreads();
     if (threadIdx.x < 16) {
       float sum = 0.0f;
@@ -394,8 +408,8 @@ __global__ void attention_kernel(AttentionView a) {
 // ---- the table ----
 
 void embed(Queue& queue, const Weight& w, DevPtr<const int32_t> tokens, int64_t rows, float scale, DevPtr<float> out) {
-  embed_kernel<<<blocks_for(rows * w.cols), kThreads, 0, stream_of(queue)>>>(w.data.raw(), w.layout, w.cols, tokens.raw(), rows,
-                                                                             scale, out.raw());
+  embed_kernel<<<blocks_for(rows * w.cols), kThreads, 0, stream_of(queue)>>>(w.data.raw(), w.layout, w.cols,
+                                                                             tokens.raw(), rows, scale, out.raw());
 }
 
 void rms_norm(Queue& queue, DevPtr<const float> x, DevPtr<const float> weight, float eps, int64_t rows, int64_t dim,
@@ -405,8 +419,8 @@ void rms_norm(Queue& queue, DevPtr<const float> x, DevPtr<const float> weight, f
 
 void quantize(Queue& queue, DevPtr<const float> x, int64_t rows, int64_t cols, const QuantizedRows& out) {
   const int64_t blocks = rows * cols / 32;
-  quantize_kernel<<<blocks_for(blocks), kThreads, 0, stream_of(queue)>>>(x.raw(), blocks, out.q.raw(), out.d.raw(),
-                                                                         out.sum16.raw(), out.ds16.raw(), out.ds32.raw());
+  quantize_kernel<<<blocks_for(blocks), kThreads, 0, stream_of(queue)>>>(
+      x.raw(), blocks, out.q.raw(), out.d.raw(), out.sum16.raw(), out.ds16.raw(), out.ds32.raw());
 }
 
 void matmul(Queue& queue, std::span<const MatmulArgs> args) {
@@ -421,13 +435,13 @@ void matmul(Queue& queue, std::span<const MatmulArgs> args) {
 void rope(Queue& queue, const RopeArgs& a) {
   const int half = a.rot_dim / 2;
   const int64_t pairs = a.rows * a.heads * half;
-  rope_kernel<<<blocks_for(pairs), kThreads, 0, stream_of(queue)>>>(a.x.raw(), pairs, a.heads, a.head_dim, half, a.interleaved,
-                                                                    a.cos.raw(), a.sin.raw());
+  rope_kernel<<<blocks_for(pairs), kThreads, 0, stream_of(queue)>>>(a.x.raw(), pairs, a.heads, a.head_dim, half,
+                                                                    a.interleaved, a.cos.raw(), a.sin.raw());
 }
 
 void kv_write(Queue& queue, const KvWriteArgs& a) {
-  kv_write_kernel<<<static_cast<unsigned>(a.rows), 128, 0, stream_of(queue)>>>(view_of(a.layout), a.pool.raw(), a.slots.raw(),
-                                                                               a.k.raw(), a.v.raw());
+  kv_write_kernel<<<static_cast<unsigned>(a.rows), 128, 0, stream_of(queue)>>>(view_of(a.layout), a.pool.raw(),
+                                                                               a.slots.raw(), a.k.raw(), a.v.raw());
 }
 
 void kv_move(Queue& queue, const KvMoveArgs& a) {
@@ -437,13 +451,14 @@ void kv_move(Queue& queue, const KvMoveArgs& a) {
 void attention(Queue& queue, const AttentionArgs& a) {
   int64_t rows = 0;
   for (const AttnGroup& g : a.groups) rows = g.row_end > rows ? g.row_end : rows;
-  const AttentionView view{view_of(a.layout), a.pool.raw(), a.q.raw(), a.out.raw(), a.heads, a.scale, a.soft_cap,
-                           a.window, a.sinks, a.rows.raw(), a.pages.raw(), a.paths.raw()};
+  const AttentionView view{view_of(a.layout), a.pool.raw(), a.q.raw(), a.out.raw(),  a.heads,       a.scale,
+                           a.soft_cap,        a.window,     a.sinks,   a.rows.raw(), a.pages.raw(), a.paths.raw()};
   const dim3 grid(static_cast<unsigned>(rows), static_cast<unsigned>(a.heads));
   attention_kernel<<<grid, 128, static_cast<size_t>(a.layout.v_dim) * sizeof(float), stream_of(queue)>>>(view);
 }
 
-void glu(Queue& queue, Activation activation, DevPtr<const float> gate, DevPtr<const float> up, int64_t n, DevPtr<float> y) {
+void glu(Queue& queue, Activation activation, DevPtr<const float> gate, DevPtr<const float> up, int64_t n,
+         DevPtr<float> y) {
   glu_kernel<<<blocks_for(n), kThreads, 0, stream_of(queue)>>>(activation, gate.raw(), up.raw(), n, y.raw());
 }
 
@@ -455,8 +470,10 @@ void soft_cap(Queue& queue, float cap, int64_t n, DevPtr<float> x) {
   soft_cap_kernel<<<blocks_for(n), kThreads, 0, stream_of(queue)>>>(cap, n, x.raw());
 }
 
-void gather_rows(Queue& queue, DevPtr<const float> x, DevPtr<const int32_t> index, int64_t rows, int64_t dim, DevPtr<float> out) {
-  gather_kernel<<<blocks_for(rows * dim), kThreads, 0, stream_of(queue)>>>(x.raw(), index.raw(), rows * dim, dim, out.raw());
+void gather_rows(Queue& queue, DevPtr<const float> x, DevPtr<const int32_t> index, int64_t rows, int64_t dim,
+                 DevPtr<float> out) {
+  gather_kernel<<<blocks_for(rows * dim), kThreads, 0, stream_of(queue)>>>(x.raw(), index.raw(), rows * dim, dim,
+                                                                           out.raw());
 }
 
 constexpr KernelTable kCudaTable = {
