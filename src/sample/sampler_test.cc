@@ -21,14 +21,20 @@ namespace {
 thread_local int64_t allocations = 0;
 }  // namespace
 
-// Counted. Not inlined: GCC would take malloc and delete for a mismatched pair.
+// Counted. The array and sized forms call these; the nothrow form is replaced too, since a sanitizer's own would not
+// pair with free(). Not inlined: GCC would take malloc and delete for a mismatched pair.
 [[gnu::noinline]] void* operator new(size_t size) {
   ++allocations;
   if (void* p = std::malloc(size)) return p;
   throw std::bad_alloc();
 }
+[[gnu::noinline]] void* operator new(size_t size, const std::nothrow_t&) noexcept {
+  ++allocations;
+  return std::malloc(size);
+}
 [[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
 [[gnu::noinline]] void operator delete(void* p, size_t) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, const std::nothrow_t&) noexcept { std::free(p); }
 
 namespace decant {
 namespace {
