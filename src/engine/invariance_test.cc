@@ -13,7 +13,7 @@
 #include "engine/generate.h"
 #include "formats/gguf.h"
 #include "kernels/guarded_device.h"
-#include "kernels/table.h"
+#include "kernels/test_util.h"
 #include "testing/tiny_model.h"
 
 namespace decant {
@@ -34,7 +34,9 @@ struct Loaded {
 Loaded load(const std::vector<uint8_t>& bytes, std::string_view table, int threads, EngineOptions options = {},
             bool guarded = false) {
   Loaded l;
-  auto device = guarded ? make_guarded_device(threads, table) : make_cpu_device(threads, table);
+  auto device = guarded           ? make_guarded_device(threads, table)
+                : table == "cuda" ? make_cuda_device()
+                                  : make_cpu_device(threads, table);
   EXPECT_TRUE(device.ok()) << device.status().message();
   l.device = std::move(device).value();
   auto file = GgufFile::parse(bytes, "tiny.gguf");
@@ -220,10 +222,10 @@ TEST_P(Invariance, LogitsAreTheSameBitsInEveryBatchChunkTreeThreadCountAndTable)
   // A model that gives everything the same logits would pass any comparison.
   ASSERT_NE(want[0], want[1]);
 
-  for (const KernelTable* table : cpu_tables()) {
+  for (const std::string& table : kernel_testing::every_table()) {
     for (int threads : {1, 2}) {
-      const std::string where = std::string(table->name) + ", " + std::to_string(threads) + " threads, ";
-      Loaded l = load(bytes, table->name, threads, c.options);
+      const std::string where = table + ", " + std::to_string(threads) + " threads, ";
+      Loaded l = load(bytes, table, threads, c.options);
       for (int chunk : {1, 5, 64, 0}) {
         expect_same_bits(run_chain(*l.engine, prompt, continuation, 1, chunk), want,
                          where + "chunk " + std::to_string(chunk));
@@ -263,8 +265,8 @@ TEST(Generate, SameSeedGivesTheSameTextInEveryBatchAndChunk) {
     want.push_back(got[0].tokens);
   }
   EXPECT_NE(want[1], want[2]);
-  for (const KernelTable* table : cpu_tables()) {
-    Loaded l = load(bytes, table->name, 2);
+  for (const std::string& table : kernel_testing::every_table()) {
+    Loaded l = load(bytes, table, 2);
     for (size_t batch : {2, 7, 32}) {
       for (int chunk : {1, 5, 64, 0}) {
         std::vector<GenerateRequest> requests;
@@ -272,7 +274,7 @@ TEST(Generate, SameSeedGivesTheSameTextInEveryBatchAndChunk) {
         const std::vector<GenerateResult> got = generate(*l.engine, requests, {.prefill_chunk = chunk});
         for (size_t i = 0; i < batch; ++i) {
           EXPECT_EQ(got[i].tokens, want[i])
-              << table->name << " batch " << batch << " chunk " << chunk << " request " << i;
+              << table << " batch " << batch << " chunk " << chunk << " request " << i;
         }
       }
     }

@@ -64,8 +64,8 @@ TEST(Quantize, IsTheHeadersFormulaInEveryTable) {
   x[100] = std::nanf("");
   x[140] = 1e-42f;  // a denormal beside normal numbers
   for (int i = 160; i < 192; ++i) x[static_cast<size_t>(i)] = 1e-30f * static_cast<float>(i);
-  for (const KernelTable* table : cpu_tables()) {
-    auto device = cpu_device(table->name, 2);
+  for (const std::string& table : every_table()) {
+    auto device = device_of(table, 2);
     const Activations a(*device, x, kRows, kCols);
     const auto q = download<int8_t>(*device, a.q, kRows * kCols);
     const auto d = download<float>(*device, a.d, kRows * kCols / 32);
@@ -78,13 +78,13 @@ TEST(Quantize, IsTheHeadersFormulaInEveryTable) {
         const float v = std::fabs(x[b * 32 + i]);
         if (v > top) top = v;  // not taken for NaN
       }
-      ASSERT_EQ(d[b], top / 127.0f) << table->name << " block " << b;
+      ASSERT_EQ(d[b], top / 127.0f) << table << " block " << b;
       int sums[2] = {0, 0};
       for (size_t i = 0; i < 32; ++i) {
         const float v = x[b * 32 + i];
         const float scaled = top == 0.0f || std::isnan(v) ? 0.0f : std::nearbyintf(v * (127.0f / top));
         const int code = static_cast<int>(std::clamp(scaled, -127.0f, 127.0f));
-        ASSERT_EQ(static_cast<int>(q[b * 32 + i]), code) << table->name << " block " << b << " element " << i;
+        ASSERT_EQ(static_cast<int>(q[b * 32 + i]), code) << table << " block " << b << " element " << i;
         sums[i / 16] += code;
       }
       for (size_t h = 0; h < 2; ++h) {
@@ -105,7 +105,7 @@ struct Reference {
 };
 
 Reference reference(const TestWeight& w, const std::vector<float>& x, int64_t rows) {
-  auto device = cpu_device("scalar");
+  auto device = device_of("scalar");
   const Activations a(*device, x, rows, w.cols);
   const auto codes = download<int8_t>(*device, a.q, x.size());
   const auto scales = download<float>(*device, a.d, x.size() / 32);
@@ -154,7 +154,7 @@ std::vector<float> specified(const TestWeight& w, const std::vector<float>& x, i
     }
     return y;
   }
-  auto device = cpu_device("scalar");
+  auto device = device_of("scalar");
   const Activations a(*device, x, rows, w.cols);
   const auto q = download<int8_t>(*device, a.q, x.size());
   const auto d = download<float>(*device, a.d, x.size() / 32);
@@ -223,9 +223,9 @@ TEST_P(MatmulOfType, IsNearTheDoubleReferenceAndExactlyTheSpecification) {
     for (size_t i = 0; i < want.size(); ++i) {
       ASSERT_NEAR(want[i], ref.y[i], ref.bound[i]) << s.outputs << " outputs, " << cols << " columns: element " << i;
     }
-    for (const KernelTable* table : cpu_tables()) {
-      EXPECT_TRUE(same_bits(multiply(*cpu_device(table->name), w, x, s.rows), want))
-          << table->name << ": " << s.outputs << " outputs, " << cols << " columns, " << s.rows << " rows";
+    for (const std::string& table : every_table()) {
+      EXPECT_TRUE(same_bits(multiply(*device_of(table), w, x, s.rows), want))
+          << table << ": " << s.outputs << " outputs, " << cols << " columns, " << s.rows << " rows";
     }
   }
 }
@@ -254,8 +254,8 @@ TEST_P(QuantizedMatmul, ExtremeCodesDoNotSaturate) {
   for (const float sign : {1.0f, -1.0f}) {
     const std::vector<float> x(static_cast<size_t>(2 * w.cols), sign);
     const std::vector<float> want = specified(w, x, 2);
-    for (const KernelTable* table : cpu_tables()) {
-      EXPECT_TRUE(same_bits(multiply(*cpu_device(table->name), w, x, 2), want)) << table->name;
+    for (const std::string& table : every_table()) {
+      EXPECT_TRUE(same_bits(multiply(*device_of(table), w, x, 2), want)) << table;
     }
   }
 }
@@ -264,20 +264,20 @@ TEST_P(MatmulOfType, ARowIsTheSameBitsInEveryBatch) {
   constexpr int64_t kRows = 33, kOutputs = 70;
   const TestWeight w = TestWeight::random(GetParam(), kOutputs, block(), 4);
   const std::vector<float> x = Random(5).normals(static_cast<size_t>(kRows * w.cols));
-  for (const KernelTable* table : cpu_tables()) {
-    auto device = cpu_device(table->name);
+  for (const std::string& table : every_table()) {
+    auto device = device_of(table);
     const std::vector<float> all = multiply(*device, w, x, kRows);
     for (int64_t i = 0; i < kRows; ++i) {
       EXPECT_TRUE(
           same_bits(multiply(*device, w, slice_of(x, i * w.cols, w.cols), 1), slice_of(all, i * kOutputs, kOutputs)))
-          << table->name << ": row " << i << " alone";
+          << table << ": row " << i << " alone";
     }
     for (int64_t n = 2; n < kRows; ++n) {
       // The last n rows: every row meets other neighbours and another place in the tiles.
       const int64_t first = kRows - n;
       EXPECT_TRUE(same_bits(multiply(*device, w, slice_of(x, first * w.cols, n * w.cols), n),
                             slice_of(all, first * kOutputs, n * kOutputs)))
-          << table->name << ": the last " << n << " rows";
+          << table << ": the last " << n << " rows";
     }
   }
 }
@@ -287,11 +287,11 @@ TEST_P(MatmulOfType, ThreadsChangeNoBit) {
   const TestWeight w = TestWeight::random(GetParam(), kOutputs, block(), 6);
   for (int64_t rows : {1, 2, 9}) {
     const std::vector<float> x = Random(8).normals(static_cast<size_t>(rows * w.cols));
-    const std::vector<float> want = multiply(*cpu_device("scalar", 1), w, x, rows);
-    for (const KernelTable* table : cpu_tables()) {
+    const std::vector<float> want = multiply(*device_of("scalar", 1), w, x, rows);
+    for (const std::string& table : every_table()) {
       for (int threads : {1, 2, 3}) {
-        EXPECT_TRUE(same_bits(multiply(*cpu_device(table->name, threads), w, x, rows), want))
-            << table->name << ", " << threads << " threads, " << rows << " rows";
+        EXPECT_TRUE(same_bits(multiply(*device_of(table, threads), w, x, rows), want))
+            << table << ", " << threads << " threads, " << rows << " rows";
       }
     }
   }
@@ -313,9 +313,9 @@ TEST(Matmul, OneCallForSeveralWeightsIsTheCallsApart) {
   const std::vector<float> x = random.normals(kRows * kCols);
   const std::vector<float> bias = random.normals(200);
   const std::vector<float> before = random.normals(kRows * kWide);
-  for (const KernelTable* table : cpu_tables()) {
+  for (const std::string& table : every_table()) {
     for (int threads : {1, 3}) {
-      auto device = cpu_device(table->name, threads);
+      auto device = device_of(table, threads);
       const Activations a(*device, x, kRows, kCols);
       const DeviceBuffer b = upload(*device, bias);
       std::vector<DeviceBuffer> data, y;
@@ -345,7 +345,7 @@ TEST(Matmul, OneCallForSeveralWeightsIsTheCallsApart) {
           }
         }
         // The floats between the product's end and the next row are still what they were.
-        EXPECT_TRUE(same_bits(download<float>(*device, y[i], want.size()), want)) << table->name << ": weight " << i;
+        EXPECT_TRUE(same_bits(download<float>(*device, y[i], want.size()), want)) << table << ": weight " << i;
       }
     }
   }
@@ -358,9 +358,9 @@ TEST(Matmul, FloatColumnsNeedNoMultiple) {
       const TestWeight w = TestWeight::random(type, 19, cols, 1);
       const std::vector<float> x = Random(2).normals(static_cast<size_t>(3 * cols));
       const std::vector<float> want = specified(w, x, 3);
-      for (const KernelTable* table : cpu_tables()) {
-        EXPECT_TRUE(same_bits(multiply(*cpu_device(table->name), w, x, 3), want))
-            << table->name << " " << type_name(type) << " " << cols;
+      for (const std::string& table : every_table()) {
+        EXPECT_TRUE(same_bits(multiply(*device_of(table), w, x, 3), want))
+            << table << " " << type_name(type) << " " << cols;
       }
     }
   }

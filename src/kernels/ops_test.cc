@@ -65,7 +65,7 @@ TEST_P(OpsOfTable, GluIsActivationTimesUp) {
         want[i] = a * up[i];
       }
       for (int threads : {1, 3}) {
-        auto device = cpu_device(GetParam(), threads);
+        auto device = device_of(GetParam(), threads);
         const DeviceBuffer g = upload(*device, gate), u = upload(*device, up), y = allocate(*device, n * 4);
         device->table().glu(device->queue(), activation, g.ptr<float>(), u.ptr<float>(), static_cast<int64_t>(n),
                             y.ptr<float>());
@@ -88,7 +88,7 @@ TEST_P(OpsOfTable, SoftCapIsTanh) {
         want[i] = cap * (1.0f - 2.0f / (1.0f + spec_exp(2.0f * (x[i] / cap))));
         ASSERT_NEAR(want[i], cap * std::tanh(static_cast<double>(x[i]) / cap), 3e-7 * cap) << x[i];
       }
-      auto device = cpu_device(GetParam(), 2);
+      auto device = device_of(GetParam(), 2);
       const DeviceBuffer b = upload(*device, x);
       device->table().soft_cap(device->queue(), cap, static_cast<int64_t>(n), b.ptr<float>());
       EXPECT_TRUE(same_bits(download<float>(*device, b, n), want)) << n;
@@ -101,7 +101,7 @@ TEST_P(OpsOfTable, AddAdds) {
     const std::vector<float> x = Random(1).normals(n), y = Random(2).normals(n);
     std::vector<float> want(n);
     for (size_t i = 0; i < n; ++i) want[i] = y[i] + x[i];
-    auto device = cpu_device(GetParam(), 2);
+    auto device = device_of(GetParam(), 2);
     const DeviceBuffer a = upload(*device, x), b = upload(*device, y);
     device->table().add(device->queue(), a.ptr<float>(), static_cast<int64_t>(n), b.ptr<float>());
     EXPECT_TRUE(same_bits(download<float>(*device, b, n), want)) << n;
@@ -136,7 +136,7 @@ TEST_P(OpsOfTable, RmsNormSumsInSixteenLanes) {
       }
     }
     for (int threads : {1, 3}) {
-      auto device = cpu_device(GetParam(), threads);
+      auto device = device_of(GetParam(), threads);
       const DeviceBuffer b = upload(*device, x), w = upload(*device, weight), y = allocate(*device, x.size() * 4);
       const auto n = static_cast<int64_t>(rows);
       const auto d = static_cast<int64_t>(dim);
@@ -185,7 +185,7 @@ TEST_P(OpsOfTable, RopeRotatesPairs) {
       }
     }
     for (int threads : {1, 3}) {
-      auto device = cpu_device(GetParam(), threads);
+      auto device = device_of(GetParam(), threads);
       const DeviceBuffer b = upload(*device, x), co = upload(*device, cos), si = upload(*device, sin);
       device->table().rope(device->queue(), {.x = b.ptr<float>(),
                                              .rows = kRows,
@@ -209,7 +209,7 @@ TEST_P(OpsOfTable, EmbedDecodesTheRowAndLeavesNegativeTokensAlone) {
     const std::vector<float> decoded = w.decoded();
     const std::vector<int32_t> tokens = {0, 36, -1, 15, 16, 36, 5};
     std::vector<float> want(tokens.size() * static_cast<size_t>(cols), -7.0f);
-    auto device = cpu_device(GetParam(), 2);
+    auto device = device_of(GetParam(), 2);
     const DeviceBuffer data = upload(*device, w.packed), ids = upload(*device, tokens), out = upload(*device, want);
     device->table().embed(device->queue(), w.view(data), ids.ptr<int32_t>(), static_cast<int64_t>(tokens.size()),
                           kScale, out.ptr<float>());
@@ -233,7 +233,7 @@ TEST_P(OpsOfTable, EmbedDecodesTheRowAndLeavesNegativeTokensAlone) {
       }
     }
     // And the scalar table's bits.
-    auto scalar = cpu_device("scalar");
+    auto scalar = device_of("scalar");
     const DeviceBuffer data2 = upload(*scalar, w.packed), ids2 = upload(*scalar, tokens), out2 = upload(*scalar, want);
     scalar->table().embed(scalar->queue(), w.view(data2), ids2.ptr<int32_t>(), static_cast<int64_t>(tokens.size()),
                           kScale, out2.ptr<float>());
@@ -249,7 +249,7 @@ TEST_P(OpsOfTable, GatherRowsCopies) {
   for (int32_t i : index)
     want.insert(want.end(), x.begin() + i * static_cast<int64_t>(kDim),
                 x.begin() + (i + 1) * static_cast<int64_t>(kDim));
-  auto device = cpu_device(GetParam(), 2);
+  auto device = device_of(GetParam(), 2);
   const DeviceBuffer b = upload(*device, x), ids = upload(*device, index), y = allocate(*device, want.size() * 4);
   device->table().gather_rows(device->queue(), b.ptr<float>(), ids.ptr<int32_t>(), static_cast<int64_t>(index.size()),
                               kDim, y.ptr<float>());
@@ -257,7 +257,7 @@ TEST_P(OpsOfTable, GatherRowsCopies) {
 }
 
 TEST_P(OpsOfTable, NanGoesThroughAndDoesNotSpread) {
-  auto device = cpu_device(GetParam(), 1);
+  auto device = device_of(GetParam(), 1);
   const float nan = std::nanf("");
   std::vector<float> x(40, 1.0f);
   x[3] = nan;
@@ -269,13 +269,7 @@ TEST_P(OpsOfTable, NanGoesThroughAndDoesNotSpread) {
   for (size_t i = 0; i < 40; ++i) EXPECT_EQ(std::isnan(got[i]), i == 3 || i == 35) << i;
 }
 
-std::vector<std::string> table_names() {
-  std::vector<std::string> names;
-  for (const KernelTable* table : cpu_tables()) names.emplace_back(table->name);
-  return names;
-}
-
-INSTANTIATE_TEST_SUITE_P(All, OpsOfTable, ::testing::ValuesIn(table_names()),
+INSTANTIATE_TEST_SUITE_P(All, OpsOfTable, ::testing::ValuesIn(every_table()),
                          [](const auto& param) { return param.param; });
 
 // ---- kv_write and kv_move ----
@@ -314,9 +308,9 @@ TEST(KvWrite, PutsEveryTypeWhereThePageHasIt) {
       const std::vector<uint8_t> before(3 * l.page_bytes(), 0x5a);
       std::vector<uint8_t> want = before;
       for (size_t i = 0; i < slots.size(); ++i) write_row(l, want, slots[i], &k[i * 192], &v[i * 96]);
-      for (const KernelTable* table : cpu_tables()) {
+      for (const std::string& table : every_table()) {
         for (int threads : {1, 3}) {
-          auto device = cpu_device(table->name, threads);
+          auto device = device_of(table, threads);
           const DeviceBuffer pool = upload(*device, before), s = upload(*device, slots), kb = upload(*device, k),
                              vb = upload(*device, v);
           device->table().kv_write(device->queue(), {.layout = l,
@@ -326,7 +320,7 @@ TEST(KvWrite, PutsEveryTypeWhereThePageHasIt) {
                                                      .v = vb.ptr<float>(),
                                                      .rows = static_cast<int64_t>(slots.size())});
           ASSERT_TRUE(same_bits(download<uint8_t>(*device, pool, want.size()), want))
-              << table->name << " " << type_name(k_type) << " " << type_name(v_type);
+              << table << " " << type_name(k_type) << " " << type_name(v_type);
         }
       }
     }
@@ -337,7 +331,7 @@ TEST(KvWrite, PutsEveryTypeWhereThePageHasIt) {
 TEST(KvWrite, ValuesThatDoNotFitAreNotHidden) {
   for (DType type : {DType::kQ8_0, DType::kQ4_0, DType::kIQ4_NL}) {
     const KvLayout l{.k_type = type, .v_type = type, .n_kv_heads = 1, .k_dim = 32, .v_dim = 32};
-    auto device = cpu_device("");
+    auto device = device_of("");
     std::vector<float> row(32, 1.0f);
     row[7] = std::nanf("");
     const DeviceBuffer pool = allocate(*device, l.page_bytes()), s = upload(*device, std::vector<int32_t>{3}),
@@ -371,8 +365,8 @@ TEST(KvMove, MovesInOrderAndTouchesNothingElse) {
       // No destination is a later source, so a source still holds what was written there first.
       write_row(l, want, to[i], &k[static_cast<size_t>(from[i]) * 128], &v[static_cast<size_t>(from[i]) * 64]);
     }
-    for (const KernelTable* table : cpu_tables()) {
-      auto device = cpu_device(table->name, 2);
+    for (const std::string& table : every_table()) {
+      auto device = device_of(table, 2);
       const DeviceBuffer pool = upload(*device, before), f = upload(*device, from), t = upload(*device, to);
       device->table().kv_move(device->queue(), {.layout = l,
                                                 .pool = pool.ptr<uint8_t>(),
@@ -380,7 +374,7 @@ TEST(KvMove, MovesInOrderAndTouchesNothingElse) {
                                                 .to = t.ptr<int32_t>(),
                                                 .n = static_cast<int64_t>(from.size())});
       EXPECT_TRUE(same_bits(download<uint8_t>(*device, pool, want.size()), want))
-          << table->name << " " << type_name(type);
+          << table << " " << type_name(type);
     }
   }
 }

@@ -16,14 +16,24 @@
 #include "base/half.h"
 #include "base/quants.h"
 #include "base/rng.h"
+#include "kernels/cuda_device.h"
 #include "kernels/device.h"
 #include "kernels/table.h"
 #include "kernels/weight.h"
 
 namespace decant::kernel_testing {
 
-inline std::unique_ptr<Device> cpu_device(std::string_view table, int threads = 1) {
-  auto device = make_cpu_device(threads, table);
+// Every table that runs here: the processor's, and "cuda" with a CUDA build and device.
+inline std::vector<std::string> every_table() {
+  std::vector<std::string> names;
+  for (const KernelTable* table : cpu_tables()) names.emplace_back(table->name);
+  if (make_cuda_device().ok()) names.emplace_back("cuda");
+  return names;
+}
+
+// A device with the named table; `threads` is the CPU's.
+inline std::unique_ptr<Device> device_of(std::string_view table, int threads = 1) {
+  auto device = table == "cuda" ? make_cuda_device() : make_cpu_device(threads, table);
   EXPECT_TRUE(device.ok()) << device.status().message();
   return std::move(device).value();
 }

@@ -8,16 +8,33 @@ inline void encode_blocks(DType type, const float* x, int n, uint8_t* out) {
   if (!quantize_row(type, x, out, n).ok()) std::memset(out, 0xff, row_bytes(type, n));
 }
 
-template <typename T, typename Convert>
-inline void scatter_key(const float* x, int dim, T* tile, int key, const Convert& convert) {
-  for (int d = 0; d < dim; ++d) tile[d * kPageKeys + key] = convert(x[d]);
+// n floats to halves.
+inline void to_halves(const float* x, int n, uint16_t* out) {
+  int i = 0;
+  for (; i + 16 <= n; i += 16) store_half(out + i, load(x + i));
+  for (; i < n; ++i) out[i] = float_to_half(x[i]);
+}
+
+template <typename T>
+inline void scatter_key(const T* x, int n, T* tile, int key) {
+  for (int d = 0; d < n; ++d) tile[d * kPageKeys + key] = x[d];
 }
 
 inline void write_key(const KvLayout& l, const float* k, uint8_t* tile, int key) {
+  auto* halves = reinterpret_cast<uint16_t*>(tile);
   switch (l.k_type) {
-    case DType::kF32: return scatter_key(k, l.k_dim, reinterpret_cast<float*>(tile), key, [](float x) { return x; });
-    case DType::kF16: return scatter_key(k, l.k_dim, reinterpret_cast<uint16_t*>(tile), key, float_to_half);
-    case DType::kBF16: return scatter_key(k, l.k_dim, reinterpret_cast<uint16_t*>(tile), key, float_to_bf16);
+    case DType::kF32: return scatter_key(k, l.k_dim, reinterpret_cast<float*>(tile), key);
+    case DType::kF16:
+      for (int d = 0; d < l.k_dim; d += 64) {
+        uint16_t part[64];
+        const int n = std::min(64, l.k_dim - d);
+        to_halves(k + d, n, part);
+        scatter_key(part, n, halves + d * kPageKeys, key);
+      }
+      return;
+    case DType::kBF16:
+      for (int d = 0; d < l.k_dim; ++d) halves[d * kPageKeys + key] = float_to_bf16(k[d]);
+      return;
     default: return encode_blocks(l.k_type, k, l.k_dim, tile + static_cast<size_t>(key) * row_bytes(l.k_type, l.k_dim));
   }
 }
@@ -26,9 +43,7 @@ inline void write_value(const KvLayout& l, const float* v, uint8_t* tile, int ke
   uint8_t* row = tile + static_cast<size_t>(key) * row_bytes(l.v_type, l.v_dim);
   switch (l.v_type) {
     case DType::kF32: std::memcpy(row, v, static_cast<size_t>(l.v_dim) * sizeof(float)); return;
-    case DType::kF16:
-      for (int e = 0; e < l.v_dim; ++e) reinterpret_cast<uint16_t*>(row)[e] = float_to_half(v[e]);
-      return;
+    case DType::kF16: return to_halves(v, l.v_dim, reinterpret_cast<uint16_t*>(row));
     case DType::kBF16:
       for (int e = 0; e < l.v_dim; ++e) reinterpret_cast<uint16_t*>(row)[e] = float_to_bf16(v[e]);
       return;

@@ -8,20 +8,30 @@
 // Bytes of one row through one weight: Weight::bytes(); operations: 2 * rows * cols.
 
 template <bool kF32>
-inline F load_scales(const uint8_t* p) {
+inline native::F load_scales(const uint8_t* p) {
   if constexpr (kF32) {
-    return load(reinterpret_cast<const float*>(p));
+    return native::load(reinterpret_cast<const float*>(p));
   } else {
-    return load_half(reinterpret_cast<const uint16_t*>(p));
+    return native::load_half(reinterpret_cast<const uint16_t*>(p));
   }
 }
 
-inline void finish_output(const MatmulArgs& m, int64_t group, int64_t row, F acc) {
-  const int64_t lanes = std::min<int64_t>(kGroupRows, m.w.rows - group * kGroupRows);
-  float* y = m.y.raw() + row * m.ldy + group * kGroupRows;
-  if (m.bias) acc = acc + load_n(m.bias.raw() + group * kGroupRows, lanes);
-  if (m.accumulate) acc = load_n(y, lanes) + acc;
-  store_n(y, acc, lanes);
+inline void finish_output(const MatmulArgs& m, int64_t output, int64_t row, native::F acc) {
+  constexpr int kLanes = native::kLanes;
+  const int64_t lanes = std::min<int64_t>(kLanes, m.w.rows - output);
+  float* y = m.y.raw() + row * m.ldy + output;
+  const float* bias = m.bias ? m.bias.raw() + output : nullptr;
+  if (lanes == kLanes) {
+    if (bias != nullptr) acc = acc + native::load(bias);
+    if (m.accumulate) acc = native::load(y) + acc;
+    return native::store(y, acc);
+  }
+  float values[kLanes];
+  native::store(values, acc);
+  for (int64_t i = 0; i < lanes; ++i) {
+    const float v = bias != nullptr ? values[i] + bias[i] : values[i];
+    y[i] = m.accumulate ? y[i] + v : v;
+  }
 }
 
 // What distinguishes the formats at compile time; `zero` stays a number.
@@ -34,83 +44,163 @@ struct Format {
   static constexpr size_t kBlockBytes = kCodeBytes + kScaleBytes * (kMin ? 2 : 1);
 };
 
-// Columns 4j to 4j + 3 of a block.
+// Columns 4j to 4j + 3 of a block, of the outputs that `codes` starts at.
 template <typename Fmt>
-inline C codes_of(const uint8_t* block, int j) {
-  if constexpr (Fmt::kBits == 8) return Dot<Fmt::kMaxCode>::prepare(load_codes(block + 64 * j));
-  const C both = load_codes(block + 64 * (j & 3));
-  return j < 4 ? low_nibbles(both) : high_nibbles(both);
+inline native::C codes_of(const uint8_t* codes, int j) {
+  if constexpr (Fmt::kBits == 8) return native::Dot<Fmt::kMaxCode>::prepare(native::load_codes(codes + 64 * j));
+  const native::C both = native::load_codes(codes + 64 * (j & 3));
+  return j < 4 ? native::low_nibbles(both) : native::high_nibbles(both);
 }
 
-template <typename Fmt, int kRows, int kGroups>
-inline void quantized_tile(const MatmulArgs& m, int64_t group, int64_t row) {
+// How far ahead of their use codes are asked for: longer than memory takes at the pace of one row.
+inline constexpr size_t kPrefetchBytes = 2048;
+
+// `kRows` rows from `row` on by the outputs of `kParts` registers from `part` on in a group.
+template <typename Fmt, int kRows, int kParts>
+[[gnu::noinline]] void quantized_tile(const MatmulArgs& m, int64_t group, int part, int64_t row) {
+  using native::F, native::Quad;
+  using Dot = native::Dot<Fmt::kMaxCode>;
   constexpr int kSubs = kBlockCols / Fmt::kSub;
+  constexpr size_t kNumber = Fmt::kF32 ? 4 : 2;
+  constexpr size_t kCodesOfPart = 4 * native::kLanes, kNumbersOfPart = native::kLanes * kNumber;
   const int64_t blocks = m.w.cols / kBlockCols;
   const uint8_t* w = m.w.data.raw() + static_cast<size_t>(group * blocks) * Fmt::kBlockBytes;
-  const size_t stride = static_cast<size_t>(blocks) * Fmt::kBlockBytes;
   const int8_t* q = m.xq.q.raw() + row * m.w.cols;
   const float* d = m.xq.d.raw() + row * blocks;
   const int32_t* sum16 = m.xq.sum16.raw() + row * blocks * 2;
   const float* ds = Fmt::kSub == 32 ? m.xq.ds32.raw() + row * blocks : m.xq.ds16.raw() + row * blocks * 2;
   const int zero = m.w.layout.zero;
 
-  F acc[kGroups][kRows];
-  for (auto& of_group : acc) {
-    for (F& a : of_group) a = set1(0.0f);
+  F acc[kRows][kParts];
+  for (auto& of_row : acc) {
+    for (F& a : of_row) a = native::set1(0.0f);
   }
-  for (int64_t b = 0; b < blocks; ++b) {
-    for (int g = 0; g < kGroups; ++g) {
-      const uint8_t* block = w + static_cast<size_t>(g) * stride + static_cast<size_t>(b) * Fmt::kBlockBytes;
-      if constexpr (kRows == 1) __builtin_prefetch(block + 1024);
-      F scale[kSubs];
-      for (int s = 0; s < kSubs; ++s) {
-        scale[s] =
-            load_scales<Fmt::kF32>(block + Fmt::kCodeBytes + static_cast<size_t>(s) * kGroupRows * (Fmt::kF32 ? 4 : 2));
+  for (int64_t b = 0; b < blocks; ++b, w += Fmt::kBlockBytes) {
+    if (part == 0) {
+      for (size_t line = 0; line < Fmt::kBlockBytes; line += 64) __builtin_prefetch(w + kPrefetchBytes + line);
+    }
+    const uint8_t* codes = w + static_cast<size_t>(part) * kCodesOfPart;
+    const uint8_t* numbers = w + Fmt::kCodeBytes + static_cast<size_t>(part) * kNumbersOfPart;
+    const auto number = [&](int s, int p) {
+      return load_scales<Fmt::kF32>(numbers + static_cast<size_t>(s) * kGroupRows * kNumber +
+                                    static_cast<size_t>(p) * kNumbersOfPart);
+    };
+    for (int sub = 0; sub < kSubs; ++sub) {
+      Dot dots[kRows][kParts];
+      const auto add_columns = [&](int j) {
+        // Two quads of columns, those that share bytes when codes have 4 bits.
+        const int j0 = kSubs == 1 ? j : 4 * sub + j;
+        const int j1 = kSubs == 1 ? j + 4 : 4 * sub + j + 1;
+        native::C c0[kParts], c1[kParts];
+        for (int p = 0; p < kParts; ++p) {
+          c0[p] = codes_of<Fmt>(codes + static_cast<size_t>(p) * kCodesOfPart, j0);
+          c1[p] = codes_of<Fmt>(codes + static_cast<size_t>(p) * kCodesOfPart, j1);
+        }
+        for (int r = 0; r < kRows; ++r) {
+          const int8_t* qr = q + r * m.w.cols + b * kBlockCols;
+          const Quad q0 = native::load_quad(qr + 4 * j0), q1 = native::load_quad(qr + 4 * j1);
+          for (int p = 0; p < kParts; ++p) dots[r][p].add(c0[p], c1[p], q0, q1);
+        }
+      };
+      if constexpr (kRows * kParts <= 4) {
+        for (int j = 0; j < 4; j += kSubs) add_columns(j);
+      } else {
+        // Unrolled, it would need more registers than there are.
+#pragma GCC unroll 1
+        for (int j = 0; j < 4; j += kSubs) add_columns(j);
       }
-      for (int part = 0; part < kSubs; ++part) {
-        Dot<Fmt::kMaxCode> dots[kRows];
+      for (int p = 0; p < kParts; ++p) {
+        const F scale = number(sub, p);
         for (int r = 0; r < kRows; ++r) {
           const int32_t* sums = sum16 + (r * blocks + b) * 2;
-          dots[r] = Dot<Fmt::kMaxCode>(!Fmt::kZero ? 0 : -zero * (kSubs == 1 ? sums[0] + sums[1] : sums[part]));
-        }
-        const auto add_columns = [&](int j) {
-          C c0, c1;
-          int first, second;  // their columns
-          if constexpr (kSubs == 1) {
-            c0 = codes_of<Fmt>(block, j), c1 = codes_of<Fmt>(block, j + 4);
-            first = 4 * j, second = 16 + 4 * j;
-          } else {
-            c0 = codes_of<Fmt>(block, 4 * part + j), c1 = codes_of<Fmt>(block, 4 * part + j + 1);
-            first = 16 * part + 4 * j, second = first + 4;
-          }
-          for (int r = 0; r < kRows; ++r) {
-            const int8_t* qr = q + r * m.w.cols + b * kBlockCols;
-            dots[r].add(c0, c1, qr + first, qr + second);
-          }
-        };
-        if constexpr (kRows <= 2) {
-          for (int j = 0; j < 4; j += kSubs) add_columns(j);
-        } else {
-          // Unrolled, it would need more registers than there are.
-#pragma GCC unroll 1
-          for (int j = 0; j < 4; j += kSubs) add_columns(j);
-        }
-        for (int r = 0; r < kRows; ++r) {
-          acc[g][r] = fma(to_float(dots[r].sum()), scale[part] * set1(d[r * blocks + b]), acc[g][r]);
+          const auto sum = [&] {
+            if constexpr (!Fmt::kZero) return dots[r][p].sum();
+            return dots[r][p].sum(-zero * (kSubs == 1 ? sums[0] + sums[1] : sums[sub]));
+          };
+          acc[r][p] = fma(to_float(sum()), scale * native::set1(d[r * blocks + b]), acc[r][p]);
         }
       }
-      if constexpr (Fmt::kMin) {
-        for (int s = 0; s < kSubs; ++s) {
-          const F min_s = load_scales<Fmt::kF32>(block + Fmt::kCodeBytes + Fmt::kScaleBytes +
-                                                 static_cast<size_t>(s) * kGroupRows * (Fmt::kF32 ? 4 : 2));
-          for (int r = 0; r < kRows; ++r) acc[g][r] = fma(min_s, set1(ds[(r * blocks + b) * kSubs + s]), acc[g][r]);
+    }
+    if constexpr (Fmt::kMin) {
+      for (int s = 0; s < kSubs; ++s) {
+        for (int p = 0; p < kParts; ++p) {
+          const F minimum = number(kSubs + s, p);
+          for (int r = 0; r < kRows; ++r) {
+            acc[r][p] = fma(minimum, native::set1(ds[(r * blocks + b) * kSubs + s]), acc[r][p]);
+          }
         }
       }
     }
   }
-  for (int g = 0; g < kGroups; ++g) {
-    for (int r = 0; r < kRows; ++r) finish_output(m, group + g, row + r, acc[g][r]);
+  for (int r = 0; r < kRows; ++r) {
+    for (int p = 0; p < kParts; ++p) {
+      const int64_t output = group * kGroupRows + (part + p) * native::kLanes;
+      if (output < m.w.rows) finish_output(m, output, row + r, acc[r][p]);
+    }
   }
+}
+
+// `n` rows from `row` on by the outputs of one register, for more rows than a tile's registers hold: the codes of a
+// (sub-)block stay unpacked in registers while the rows pass, the rows' sums in the first-level cache.
+inline constexpr int kMaxRows = 16;
+
+template <typename Fmt>
+[[gnu::noinline]] void tall_tile(const MatmulArgs& m, int64_t group, int part, int64_t row, int n) {
+  using native::C, native::F;
+  using Dot = native::Dot<Fmt::kMaxCode>;
+  constexpr int kSubs = kBlockCols / Fmt::kSub, kQuads = 8 / kSubs;
+  constexpr size_t kNumber = Fmt::kF32 ? 4 : 2;
+  const int64_t cols = m.w.cols, blocks = cols / kBlockCols;
+  const uint8_t* w = m.w.data.raw() + static_cast<size_t>(group * blocks) * Fmt::kBlockBytes;
+  const int8_t* q = m.xq.q.raw() + row * cols;
+  const float* d = m.xq.d.raw() + row * blocks;
+  const int32_t* sum16 = m.xq.sum16.raw() + row * blocks * 2;
+  const float* ds = Fmt::kSub == 32 ? m.xq.ds32.raw() + row * blocks : m.xq.ds16.raw() + row * blocks * 2;
+  const int zero = m.w.layout.zero;
+
+  F acc[kMaxRows];
+  for (F& a : acc) a = native::set1(0.0f);
+  for (int64_t b = 0; b < blocks; ++b, w += Fmt::kBlockBytes, q += kBlockCols) {
+    if (part == 0) {
+      for (size_t line = 0; line < Fmt::kBlockBytes; line += 64) __builtin_prefetch(w + kPrefetchBytes + line);
+    }
+    const uint8_t* codes = w + static_cast<size_t>(part) * 4 * native::kLanes;
+    const uint8_t* numbers = w + Fmt::kCodeBytes + static_cast<size_t>(part) * native::kLanes * kNumber;
+    const auto number = [&](int i) { return load_scales<Fmt::kF32>(numbers + static_cast<size_t>(i) * kGroupRows * kNumber); };
+    F minimum[kSubs];
+    if constexpr (Fmt::kMin) {
+      for (int s = 0; s < kSubs; ++s) minimum[s] = number(kSubs + s);
+    }
+#pragma GCC unroll 2
+    for (int sub = 0; sub < kSubs; ++sub) {
+      C c[kQuads];
+      for (int i = 0; i < kQuads; ++i) c[i] = codes_of<Fmt>(codes, kQuads * sub + i);
+      const F scale = number(sub);
+      const int8_t* qr = q + kQuads * 4 * sub;
+#pragma GCC unroll 1
+      for (int r = 0; r < n; ++r, qr += cols) {
+        Dot dot;
+        for (int i = 0; i < kQuads; i += 2) {
+          dot.add(c[i], c[i + 1], native::load_quad(qr + 4 * i), native::load_quad(qr + 4 * i + 4));
+        }
+        const int64_t at = r * blocks + b;
+        const auto sum = [&] {
+          if constexpr (!Fmt::kZero) return dot.sum();
+          return dot.sum(-zero * (kSubs == 1 ? sum16[2 * at] + sum16[2 * at + 1] : sum16[2 * at + sub]));
+        };
+        F a = fma(to_float(sum()), scale * native::set1(d[at]), acc[r]);
+        if constexpr (Fmt::kMin) {
+          if (sub == kSubs - 1) {
+            for (int s = 0; s < kSubs; ++s) a = fma(minimum[s], native::set1(ds[at * kSubs + s]), a);
+          }
+        }
+        acc[r] = a;
+      }
+    }
+  }
+  const int64_t output = group * kGroupRows + part * native::kLanes;
+  if (output >= m.w.rows) return;
+  for (int r = 0; r < n; ++r) finish_output(m, output, row + r, acc[r]);
 }
 
 struct F32Weights {
@@ -126,70 +216,59 @@ struct Bf16Weights {
   static F lanes(const uint16_t* p) { return load_bf16(p); }
 };
 
-template <typename Weights, int kRows, int kGroups>
+template <typename Weights, int kRows>
 inline void float_tile(const MatmulArgs& m, int64_t group, int64_t row) {
   const int64_t cols = m.w.cols;
   const auto* w = reinterpret_cast<const typename Weights::Element*>(m.w.data.raw()) + group * cols * kGroupRows;
   const float* x = m.x.raw() + row * cols;
-  F acc[kGroups][kRows];
-  for (auto& of_group : acc) {
-    for (F& a : of_group) a = set1(0.0f);
-  }
+  F acc[kRows];
+  for (F& a : acc) a = set1(0.0f);
   for (int64_t k = 0; k < cols; ++k) {
-    for (int g = 0; g < kGroups; ++g) {
-      const F lanes = Weights::lanes(w + (g * cols + k) * kGroupRows);
-      for (int r = 0; r < kRows; ++r) acc[g][r] = fma(lanes, set1(x[r * cols + k]), acc[g][r]);
-    }
+    const auto* column = w + k * kGroupRows;
+    if (row == 0) __builtin_prefetch(reinterpret_cast<const uint8_t*>(column) + kPrefetchBytes);
+    const F lanes = Weights::lanes(column);
+    for (int r = 0; r < kRows; ++r) acc[r] = fma(lanes, set1(x[r * cols + k]), acc[r]);
   }
-  for (int g = 0; g < kGroups; ++g) {
-    for (int r = 0; r < kRows; ++r) finish_output(m, group + g, row + r, acc[g][r]);
+  for (int r = 0; r < kRows; ++r) {
+    float values[kGroupRows];
+    store(values, acc[r]);
+    for (int p = 0; p < kGroupRows; p += native::kLanes) {
+      const int64_t output = group * kGroupRows + p;
+      if (output < m.w.rows) finish_output(m, output, row + r, native::load(values + p));
+    }
   }
 }
 
 template <typename Fmt>
 struct QuantizedTiles {
-  template <int kRows, int kGroups>
-  static void run(const MatmulArgs& m, int64_t group, int64_t row) {
-    quantized_tile<Fmt, kRows, kGroups>(m, group, row);
+  static constexpr int kTileRows = kMaxRows;
+  static void run(const MatmulArgs& m, int64_t group, int64_t row, int n) {
+    constexpr int kParts = kGroupRows / native::kLanes;
+    if (n == 1) return quantized_tile<Fmt, 1, kParts>(m, group, 0, row);
+    if (n == 2) return quantized_tile<Fmt, 2, kParts>(m, group, 0, row);
+    for (int part = 0; part < kParts; ++part) tall_tile<Fmt>(m, group, part, row, n);
   }
 };
 
 template <typename Weights>
 struct FloatTiles {
-  template <int kRows, int kGroups>
-  static void run(const MatmulArgs& m, int64_t group, int64_t row) {
-    float_tile<Weights, kRows, kGroups>(m, group, row);
+  static constexpr int kTileRows = 4;
+  static void run(const MatmulArgs& m, int64_t group, int64_t row, int n) {
+    switch (n) {
+      case 4: return float_tile<Weights, 4>(m, group, row);
+      case 3: return float_tile<Weights, 3>(m, group, row);
+      case 2: return float_tile<Weights, 2>(m, group, row);
+      default: return float_tile<Weights, 1>(m, group, row);
+    }
   }
 };
 
-// Rows of the largest tile: their sums stay in registers.
-#if defined(DECANT_AVX2)
-inline constexpr int kTileRows = 4;
-#else
-inline constexpr int kTileRows = 8;
-#endif
-
-// Groups [begin, end), all rows.
+// Groups [begin, end), all rows: the codes of one group follow each other in memory, so groups are read one by one.
 template <typename Tiles>
 inline void run_groups(const MatmulArgs& m, int64_t begin, int64_t end) {
-  int64_t row = 0;
-  for (; row + kTileRows <= m.rows; row += kTileRows) {
-    for (int64_t g = begin; g < end; ++g) Tiles::template run<kTileRows, 1>(m, g, row);
-  }
-  if (row + 4 <= m.rows) {
-    for (int64_t g = begin; g < end; ++g) Tiles::template run<4, 1>(m, g, row);
-    row += 4;
-  }
-  if (row + 2 <= m.rows) {
-    int64_t g = begin;
-    for (; g + 2 <= end; g += 2) Tiles::template run<2, 2>(m, g, row);
-    for (; g < end; ++g) Tiles::template run<2, 1>(m, g, row);
-    row += 2;
-  }
-  if (row < m.rows) {
-    int64_t g = begin;
-    for (; g + 4 <= end; g += 4) Tiles::template run<1, 4>(m, g, row);
-    for (; g < end; ++g) Tiles::template run<1, 1>(m, g, row);
+  for (int64_t row = 0; row < m.rows; row += Tiles::kTileRows) {
+    const auto n = static_cast<int>(std::min<int64_t>(Tiles::kTileRows, m.rows - row));
+    for (int64_t g = begin; g < end; ++g) Tiles::run(m, g, row, n);
   }
 }
 

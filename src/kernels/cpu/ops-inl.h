@@ -86,16 +86,8 @@ inline void quantize_block(const float* x, int8_t* q, float* d, int32_t* sum16, 
   const float amax = reduce_max(max(peak, zero));
   const float scale = amax / 127.0f;
   const F inverse = set1(amax > 0.0f ? 127.0f / amax : 0.0f);
-  int sums[2] = {0, 0};
+  const int sums[2] = {store_codes(q, rint(a * inverse)), store_codes(q + 16, rint(b * inverse))};
   for (int h = 0; h < 2; ++h) {
-    float codes[16];
-    store(codes, rint((h == 0 ? a : b) * inverse));
-    for (int i = 0; i < 16; ++i) {
-      const float c = codes[i];
-      const int code = c >= -127.0f ? (c <= 127.0f ? static_cast<int>(c) : 127) : (c < -127.0f ? -127 : 0);
-      q[h * 16 + i] = static_cast<int8_t>(code);
-      sums[h] += code;
-    }
     sum16[h] = sums[h];
     ds16[h] = scale * static_cast<float>(sums[h]);
   }

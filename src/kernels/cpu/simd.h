@@ -29,21 +29,45 @@ inline I zero_i() { return {_mm512_setzero_si512()}; }
 inline I set1_i(int32_t x) { return {_mm512_set1_epi32(x)}; }
 inline F to_float(I a) { return {_mm512_cvtepi32_ps(a.v)}; }
 inline F pow2(F n) { return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n.v), _mm512_set1_epi32(127)), 23))}; }
+inline void store_half(uint16_t* p, F a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)); }
+inline int32_t store_codes(int8_t* q, F a) {
+  const __m512 clamped = _mm512_min_ps(_mm512_max_ps(a.v, _mm512_set1_ps(-127.0f)), _mm512_set1_ps(127.0f));
+  const __m512i codes = _mm512_maskz_cvtps_epi32(_mm512_cmp_ps_mask(a.v, a.v, _CMP_ORD_Q), clamped);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(q), _mm512_cvtepi32_epi8(codes));
+  return _mm512_reduce_add_epi32(codes);
+}
+inline __m256 low_half(__m512 v) { return _mm512_castps512_ps256(v); }
+inline __m256 high_half(__m512 v) { return _mm512_extractf32x8_ps(v, 1); }
+inline float reduce_add(F x) {
+  const __m256 eight = _mm256_add_ps(low_half(x.v), high_half(x.v));
+  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+inline float reduce_max(F x) {
+  const __m256 eight = _mm256_max_ps(low_half(x.v), high_half(x.v));
+  const __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+}
 // Codes of one vector of weight.h: 16 rows x 4 columns.
 struct C { __m512i v; };
 inline C load_codes(const uint8_t* p) { return {_mm512_loadu_si512(p)}; }
 inline C low_nibbles(C c) { return {_mm512_and_si512(c.v, _mm512_set1_epi8(15))}; }
 inline C high_nibbles(C c) { return {_mm512_and_si512(_mm512_srli_epi16(c.v, 4), _mm512_set1_epi8(15))}; }
-// acc[lane] += sum over 4 of codes (unsigned) times the 4 signed bytes at q.
-// Dot<kMaxCode> collects such sums over 4 or 8 pairs of vectors: start + sum of code * q, where no code is greater than kMaxCode
-// (15, 63 or 255). With 255 the codes stand for u - 128 and start is -128 * sum of q, known to the target that needs it.
-inline I dot4(I acc, C c, const int8_t* q) { int32_t four; std::memcpy(&four, q, 4); return {_mm512_dpbusd_epi32(acc.v, c.v, _mm512_set1_epi32(four))}; }
+// Four activations, in every lane.
+struct Quad { __m512i v; };
+inline Quad load_quad(const int8_t* q) { int32_t four; std::memcpy(&four, q, 4); return {_mm512_set1_epi32(four)}; }
+// Dot<kMaxCode> collects, in each lane, the products of a lane's 4 codes (unsigned) and the quad, over the 4 or 8 pairs of a
+// sub-block; no code is greater than kMaxCode (15, 63 or 255). sum(start) adds start. With 255 the codes stand for u - 128 and
+// start is -128 * the sum of the activations, known to the target that needs it.
 template <int kMaxCode>
 struct Dot {
   __m512i acc;
+  Dot() : acc(_mm512_setzero_si512()) {}  // written out: an implicit constructor would not have the target
   static C prepare(C c) { return c; }
-  explicit Dot(int32_t start = 0) : acc(_mm512_set1_epi32(start)) {}
-  void add(C c0, C c1, const int8_t* q0, const int8_t* q1) { acc = dot4(dot4({acc}, c0, q0), c1, q1).v; }
+  void add(C c0, C c1, Quad q0, Quad q1) { acc = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(acc, c0.v, q0.v), c1.v, q1.v); }
+  I sum(int32_t start) const { return {_mm512_add_epi32(acc, _mm512_set1_epi32(start))}; }
   I sum() const { return {acc}; }
 };
 #elif defined(DECANT_AVX2)
@@ -75,56 +99,98 @@ inline I set1_i(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}
 inline F to_float(I x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
 inline __m256 pow2_half(__m256 n) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23)); }
 inline F pow2(F n) { return {pow2_half(n.a), pow2_half(n.b)}; }
-struct C { __m256i a, b; };
-inline C load_codes(const uint8_t* p) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)), _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 32))}; }
-inline C low_nibbles(C c) { const __m256i m = _mm256_set1_epi8(15); return {_mm256_and_si256(c.a, m), _mm256_and_si256(c.b, m)}; }
-inline C high_nibbles(C c) { const __m256i m = _mm256_set1_epi8(15); return {_mm256_and_si256(_mm256_srli_epi16(c.a, 4), m), _mm256_and_si256(_mm256_srli_epi16(c.b, 4), m)}; }
-inline __m256i four_bytes(const int8_t* q) { int32_t four; std::memcpy(&four, q, 4); return _mm256_set1_epi32(four); }
+inline void store_half(uint16_t* p, F x) {
+  constexpr int r = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(x.a, r));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 8), _mm256_cvtps_ph(x.b, r));
+}
+inline __m256i codes_half(__m256 x) {
+  const __m256 number = _mm256_and_ps(x, _mm256_cmp_ps(x, x, _CMP_ORD_Q));
+  return _mm256_cvtps_epi32(_mm256_min_ps(_mm256_max_ps(number, _mm256_set1_ps(-127.0f)), _mm256_set1_ps(127.0f)));
+}
+inline int32_t store_codes(int8_t* q, F x) {
+  const __m256i a = codes_half(x.a), b = codes_half(x.b);
+  const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xd8);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(q), _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
+  const __m256i eight = _mm256_add_epi32(a, b);
+  const __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+  const __m128i two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
+  return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 1)));
+}
+inline float reduce_add(F x) {
+  const __m256 eight = _mm256_add_ps(x.a, x.b);
+  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+inline float reduce_max(F x) {
+  const __m256 eight = _mm256_max_ps(x.a, x.b);
+  const __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+}
+// Half of the 16 lanes in one register: what the products compute with, since two such sums per output row would not fit.
+namespace native {
+inline constexpr int kLanes = 8;
+struct F { __m256 v; };
+struct I { __m256i v; };
+struct C { __m256i v; };
+struct Quad { __m256i v; };
+inline F load(const float* p) { return {_mm256_loadu_ps(p)}; }
+inline void store(float* p, F x) { _mm256_storeu_ps(p, x.v); }
+inline F load_half(const uint16_t* p) { return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))}; }
+inline F set1(float x) { return {_mm256_set1_ps(x)}; }
+inline F operator+(F x, F y) { return {_mm256_add_ps(x.v, y.v)}; }
+inline F operator*(F x, F y) { return {_mm256_mul_ps(x.v, y.v)}; }
+inline F fma(F x, F y, F z) { return {_mm256_fmadd_ps(x.v, y.v, z.v)}; }
+inline F to_float(I x) { return {_mm256_cvtepi32_ps(x.v)}; }
+inline C load_codes(const uint8_t* p) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))}; }
+inline C low_nibbles(C c) { return {_mm256_and_si256(c.v, _mm256_set1_epi8(15))}; }
+inline C high_nibbles(C c) { return {_mm256_and_si256(_mm256_srli_epi16(c.v, 4), _mm256_set1_epi8(15))}; }
+inline Quad load_quad(const int8_t* q) { int32_t four; std::memcpy(&four, q, 4); return {_mm256_set1_epi32(four)}; }
 inline __m256i add_pairs(__m256i acc, __m256i words) { return _mm256_add_epi32(acc, _mm256_madd_epi16(words, _mm256_set1_epi16(1))); }
 // pmaddubsw adds two products of an unsigned and a signed byte in 16 bits, saturating; codes of activations are at most 127.
 // Codes up to 15: 8 such sums are below 2^15, so words are widened once at the end.
 // Codes up to 63: 2 are (4 * 63 * 127 = 32,004).
 // Any codes (of zero 128): |u - 128| <= 128 times the activation with the sign of u - 128; one is below 2^15 (32,512). The
-// start is then not -128 times the sum of the activations but 0, which prepare() and the caller agree upon.
+// start is then not -128 times the sum of the activations but 0: prepare() has taken the 128 off.
 template <int kMaxCode>
 struct Dot;
 template <>
 struct Dot<15> {
-  __m256i a = _mm256_setzero_si256(), b = a, start;
+  __m256i words;
+  Dot() : words(_mm256_setzero_si256()) {}  // written out: an implicit constructor would not have the target
   static C prepare(C c) { return c; }
-  explicit Dot(int32_t value = 0) : start(_mm256_set1_epi32(value)) {}
-  void add(C c0, C c1, const int8_t* q0, const int8_t* q1) {
-    const __m256i x = four_bytes(q0), y = four_bytes(q1);
-    a = _mm256_add_epi16(a, _mm256_add_epi16(_mm256_maddubs_epi16(c0.a, x), _mm256_maddubs_epi16(c1.a, y)));
-    b = _mm256_add_epi16(b, _mm256_add_epi16(_mm256_maddubs_epi16(c0.b, x), _mm256_maddubs_epi16(c1.b, y)));
+  void add(C c0, C c1, Quad q0, Quad q1) {
+    words = _mm256_add_epi16(words, _mm256_maddubs_epi16(c0.v, q0.v));
+    words = _mm256_add_epi16(words, _mm256_maddubs_epi16(c1.v, q1.v));
+    asm("" : "+x"(words));
   }
-  I sum() const { return {add_pairs(start, a), add_pairs(start, b)}; }
+  I sum() const { return {_mm256_madd_epi16(words, _mm256_set1_epi16(1))}; }
+  I sum(int32_t start) const { return {add_pairs(_mm256_set1_epi32(start), words)}; }
 };
 template <>
 struct Dot<63> {
-  __m256i a, b;
+  __m256i acc;
+  Dot() : acc(_mm256_setzero_si256()) {}  // written out: an implicit constructor would not have the target
   static C prepare(C c) { return c; }
-  explicit Dot(int32_t value = 0) : a(_mm256_set1_epi32(value)), b(a) {}
-  void add(C c0, C c1, const int8_t* q0, const int8_t* q1) {
-    const __m256i x = four_bytes(q0), y = four_bytes(q1);
-    a = add_pairs(a, _mm256_add_epi16(_mm256_maddubs_epi16(c0.a, x), _mm256_maddubs_epi16(c1.a, y)));
-    b = add_pairs(b, _mm256_add_epi16(_mm256_maddubs_epi16(c0.b, x), _mm256_maddubs_epi16(c1.b, y)));
+  void add(C c0, C c1, Quad q0, Quad q1) {
+    acc = add_pairs(acc, _mm256_add_epi16(_mm256_maddubs_epi16(c0.v, q0.v), _mm256_maddubs_epi16(c1.v, q1.v)));
   }
-  I sum() const { return {a, b}; }
+  I sum() const { return {acc}; }
+  I sum(int32_t start) const { return {_mm256_add_epi32(acc, _mm256_set1_epi32(start))}; }
 };
 template <>
 struct Dot<255> {
-  __m256i a = _mm256_setzero_si256(), b = a;
-  static C prepare(C c) { const __m256i z = _mm256_set1_epi8(-128); return {_mm256_xor_si256(c.a, z), _mm256_xor_si256(c.b, z)}; }
-  explicit Dot(int32_t = 0) {}
+  __m256i acc;
+  Dot() : acc(_mm256_setzero_si256()) {}  // written out: an implicit constructor would not have the target
+  static C prepare(C c) { return {_mm256_xor_si256(c.v, _mm256_set1_epi8(-128))}; }
   static __m256i products(__m256i w, __m256i x) { return _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w)); }
-  void add(C c0, C c1, const int8_t* q0, const int8_t* q1) {
-    const __m256i x = four_bytes(q0), y = four_bytes(q1);
-    a = add_pairs(add_pairs(a, products(c0.a, x)), products(c1.a, y));
-    b = add_pairs(add_pairs(b, products(c0.b, x)), products(c1.b, y));
-  }
-  I sum() const { return {a, b}; }
+  void add(C c0, C c1, Quad q0, Quad q1) { acc = add_pairs(add_pairs(acc, products(c0.v, q0.v)), products(c1.v, q1.v)); }
+  I sum() const { return {acc}; }
+  I sum(int32_t) const { return {acc}; }
 };
+}  // namespace native
 #else
 struct F { float v[16]; };
 struct I { int32_t v[16]; };
@@ -151,48 +217,64 @@ inline I zero_i() { return I{}; }
 inline I set1_i(int32_t x) { I r; DECANT_LANES(r.v[i] = x); return r; }
 inline F to_float(const I& a) { F r; DECANT_LANES(r.v[i] = static_cast<float>(a.v[i])); return r; }
 inline F pow2(const F& n) { F r; DECANT_LANES(r.v[i] = std::bit_cast<float>(static_cast<uint32_t>((n.v[i] >= -127.0f && n.v[i] <= 128.0f ? static_cast<int32_t>(n.v[i]) : -127) + 127) << 23)); return r; }
+inline void store_half(uint16_t* p, const F& a) { DECANT_LANES(p[i] = float_to_half(a.v[i])); }
+// Whole numbers to signed bytes, limited to +-127; NaN gives 0. Returns their sum.
+inline int32_t store_codes(int8_t* q, const F& a) {
+  int32_t sum = 0;
+  for (int i = 0; i < 16; ++i) {
+    const float c = a.v[i];
+    const int code = c >= -127.0f ? (c <= 127.0f ? static_cast<int>(c) : 127) : (c < -127.0f ? -127 : 0);
+    q[i] = static_cast<int8_t>(code);
+    sum += code;
+  }
+  return sum;
+}
+// Sum of the 16 lanes in the order of table.h; the greatest of them in the same order, each step as max() above.
+inline float reduce_add(F a) {
+  for (int half = 8; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) a.v[i] = a.v[i] + a.v[i + half];
+  }
+  return a.v[0];
+}
+inline float reduce_max(F a) {
+  for (int half = 8; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) a.v[i] = a.v[i] > a.v[i + half] ? a.v[i] : a.v[i + half];
+  }
+  return a.v[0];
+}
 struct C { uint8_t v[64]; };
 inline C load_codes(const uint8_t* p) { C r; std::memcpy(r.v, p, 64); return r; }
 inline C low_nibbles(const C& c) { C r; for (int i = 0; i < 64; ++i) r.v[i] = c.v[i] & 15; return r; }
 inline C high_nibbles(const C& c) { C r; for (int i = 0; i < 64; ++i) r.v[i] = static_cast<uint8_t>(c.v[i] >> 4); return r; }
-inline I dot4(const I& acc, const C& c, const int8_t* q) {
+struct Quad { int8_t v[4]; };
+inline Quad load_quad(const int8_t* q) { Quad r; std::memcpy(r.v, q, 4); return r; }
+inline I dot4(const I& acc, const C& c, const Quad& q) {
   I r;
-  DECANT_LANES(r.v[i] = acc.v[i] + c.v[4 * i] * q[0] + c.v[4 * i + 1] * q[1] + c.v[4 * i + 2] * q[2] + c.v[4 * i + 3] * q[3]);
+  DECANT_LANES(r.v[i] = acc.v[i] + c.v[4 * i] * q.v[0] + c.v[4 * i + 1] * q.v[1] + c.v[4 * i + 2] * q.v[2] + c.v[4 * i + 3] * q.v[3]);
   return r;
 }
 template <int kMaxCode>
 struct Dot {
   I acc;
+  Dot() : acc(zero_i()) {}
   static C prepare(const C& c) { return c; }
-  explicit Dot(int32_t start = 0) : acc(set1_i(start)) {}
-  void add(const C& c0, const C& c1, const int8_t* q0, const int8_t* q1) { acc = dot4(dot4(acc, c0, q0), c1, q1); }
+  void add(const C& c0, const C& c1, const Quad& q0, const Quad& q1) { acc = dot4(dot4(acc, c0, q0), c1, q1); }
   I sum() const { return acc; }
+  I sum(int32_t start) const { I r; DECANT_LANES(r.v[i] = acc.v[i] + start); return r; }
 };
 #undef DECANT_LANES
+#endif
+#if !defined(DECANT_AVX2)
+namespace native {
+using namespace decant::DECANT_TARGET;  // NOLINT: the same names
+inline constexpr int kLanes = 16;
+}  // namespace native
 #endif
 // clang-format on
 
 // ---- the same for all targets ----
 
 inline uint32_t first_lanes(int64_t n) { return n >= 16 ? 0xffffu : (1u << n) - 1; }
-
-// Sum of the 16 lanes in the order of table.h: halves are folded 8, 4, 2, 1.
-inline float reduce_add(F a) {
-  float v[16];
-  store(v, a);
-  for (int half = 8; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) v[i] = v[i] + v[i + half];
-  }
-  return v[0];
-}
-
-inline float reduce_max(F a) {
-  float v[16];
-  store(v, a);
-  float m = v[0];
-  for (int i = 1; i < 16; ++i) m = v[i] > m ? v[i] : m;
-  return m;
-}
 
 // exp as table.h defines it. NaN stays NaN.
 inline F exp(F x) {

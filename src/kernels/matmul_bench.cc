@@ -1,0 +1,95 @@
+// SPDX-FileCopyrightText: The Decant authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// Time of products by kernel table, weight format, rows and size. "small" weights stay in a core's cache and show what
+// the instructions cost; "large" ones are read from memory. Arguments: rows, threads.
+#include <benchmark/benchmark.h>
+
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "base/rng.h"
+#include "kernels/device.h"
+#include "kernels/table.h"
+#include "kernels/weight.h"
+
+namespace decant {
+namespace {
+
+constexpr int64_t kCols = 576;
+constexpr int64_t kSmallRows = 384;     // of the weight: about 140 kB at 4 bits
+constexpr int64_t kLargeRows = 262144;  // about 94 MB
+
+void fill(std::vector<uint8_t>& bytes) {
+  const RngKey key = {.seed = 3};
+  for (size_t i = 0; i + 4 <= bytes.size(); i += 4) {
+    // Bytes of halves (scales) below 1 and codes below 16: any format reads them.
+    const uint32_t word = random_bits(key, i / 4) & 0x0f0f0f0fu;
+    std::memcpy(&bytes[i], &word, 4);
+  }
+}
+
+void product(benchmark::State& bench, const std::string& table, DType type, int64_t outputs) {
+  const int64_t rows = bench.range(0);
+  auto made = make_cpu_device(static_cast<int>(bench.range(1)), table);
+  if (!made.ok()) return bench.SkipWithError(made.status().message().c_str());
+  Device& device = **made;
+  Weight w{.layout = layout_of(type), .type = type, .rows = outputs, .cols = kCols};
+  auto data = device.alloc(w.bytes());
+  auto x = device.alloc(static_cast<size_t>(rows * kCols) * 4), y = device.alloc(static_cast<size_t>(rows * outputs) * 4);
+  auto q = device.alloc(static_cast<size_t>(rows * kCols)), d = device.alloc(static_cast<size_t>(rows * kCols / 8));
+  auto sum16 = device.alloc(static_cast<size_t>(rows * kCols / 4)), ds16 = device.alloc(static_cast<size_t>(rows * kCols / 4));
+  auto ds32 = device.alloc(static_cast<size_t>(rows * kCols / 8));
+  for (const auto* buffer : {&data, &x, &y, &q, &d, &sum16, &ds16, &ds32}) {
+    if (!buffer->ok()) return bench.SkipWithError(buffer->status().message().c_str());
+  }
+  std::vector<uint8_t> bytes(w.bytes());
+  fill(bytes);
+  device.copy_in(data->ptr<uint8_t>(), std::span<const uint8_t>(bytes));
+  w.data = data->ptr<uint8_t>();
+  std::vector<float> activations(static_cast<size_t>(rows * kCols));
+  for (size_t i = 0; i < activations.size(); ++i) activations[i] = static_cast<float>(static_cast<int>(i * 37 % 255) - 127);
+  device.copy_in(x->ptr<float>(), std::span<const float>(activations));
+  const MatmulArgs args{.w = w,
+                        .x = x->ptr<float>(),
+                        .xq = {.q = q->ptr<int8_t>(),
+                               .d = d->ptr<float>(),
+                               .sum16 = sum16->ptr<int32_t>(),
+                               .ds16 = ds16->ptr<float>(),
+                               .ds32 = ds32->ptr<float>()},
+                        .rows = rows,
+                        .y = y->ptr<float>(),
+                        .ldy = outputs};
+  device.table().quantize(device.queue(), args.x, rows, kCols, args.xq);
+  for (auto _ : bench) device.table().matmul(device.queue(), {&args, 1});
+  const auto n = static_cast<double>(bench.iterations());
+  bench.counters["weights_GB/s"] = benchmark::Counter(n * static_cast<double>(w.bytes()) * 1e-9, benchmark::Counter::kIsRate);
+  bench.counters["GOP/s"] = benchmark::Counter(
+      n * 2e-9 * static_cast<double>(rows) * static_cast<double>(outputs * kCols), benchmark::Counter::kIsRate);
+}
+
+const int registered = [] {
+  for (const KernelTable* table : cpu_tables()) {
+    if (table->name == "scalar") continue;  // the specification; nobody waits for it
+    for (const DTypeInfo& info : all_dtypes()) {
+      for (const bool large : {false, true}) {
+        const std::string name =
+            std::string(table->name) + "/" + std::string(info.name) + (large ? "/large" : "/small");
+        auto* benchmark = benchmark::RegisterBenchmark(name.c_str(), [table, info, large](benchmark::State& state) {
+          product(state, std::string(table->name), info.type, large ? kLargeRows : kSmallRows);
+        });
+        benchmark->UseRealTime();
+        for (const int64_t rows : {1, 4, 8, 32, 128}) {
+          if (large && rows > 8) continue;
+          benchmark->Args({rows, 1});
+          if (large) benchmark->Args({rows, 2});
+        }
+      }
+    }
+  }
+  return 0;
+}();
+
+}  // namespace
+}  // namespace decant
