@@ -2,7 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/device.h"
 
+#include <cpuid.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -22,6 +24,9 @@ namespace target_avx2 {
 extern const KernelTable kTable;
 }
 namespace target_avx512 {
+extern const KernelTable kTable;
+}
+namespace target_amx {
 extern const KernelTable kTable;
 }
 
@@ -86,6 +91,19 @@ class CpuDevice final : public Device {
   CpuQueue queue_;
 };
 
+// Whether there are AMX-INT8 tiles that this process may use: Linux gives them on request, to all its threads.
+bool has_amx() {
+  static const bool has = [] {
+    uint32_t a = 0, b = 0, c = 0, d = 0;
+    if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) return false;
+    constexpr uint32_t kTile = 1u << 24, kInt8 = 1u << 25;
+    if ((d & kTile) == 0 || (d & kInt8) == 0) return false;
+    constexpr int kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+    return ::syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  }();
+  return has;
+}
+
 }  // namespace
 
 std::vector<const KernelTable*> cpu_tables() {
@@ -95,6 +113,7 @@ std::vector<const KernelTable*> cpu_tables() {
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni")) {
       tables.push_back(&target_avx512::kTable);
+      if (has_amx()) tables.push_back(&target_amx::kTable);
     }
   }
   return tables;

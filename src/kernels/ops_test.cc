@@ -311,6 +311,7 @@ TEST(KvWrite, PutsEveryTypeWhereThePageHasIt) {
       for (const std::string& table : every_table()) {
         for (int threads : {1, 3}) {
           auto device = device_of(table, threads);
+          if (!device->supports_cache_type(k_type) || !device->supports_cache_type(v_type)) continue;
           const DeviceBuffer pool = upload(*device, before), s = upload(*device, slots), kb = upload(*device, k),
                              vb = upload(*device, v);
           device->table().kv_write(device->queue(), {.layout = l,
@@ -367,6 +368,7 @@ TEST(KvMove, MovesInOrderAndTouchesNothingElse) {
     }
     for (const std::string& table : every_table()) {
       auto device = device_of(table, 2);
+      if (!device->supports_cache_type(type)) continue;
       const DeviceBuffer pool = upload(*device, before), f = upload(*device, from), t = upload(*device, to);
       device->table().kv_move(device->queue(), {.layout = l,
                                                 .pool = pool.ptr<uint8_t>(),

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <vector>
 
@@ -22,6 +23,8 @@ class CpuQueue final : public Queue {
   float* scratch(int thread, size_t floats) { return grow(scratch_[static_cast<size_t>(thread)], floats); }
   // Likewise, shared by all threads of an op; call it before the parallel region.
   float* shared_scratch(size_t floats) { return grow(scratch_.back(), floats); }
+  // Where the tasks of the op at hand begin and end.
+  std::vector<int64_t>& task_bounds() { return task_bounds_; }
 
  private:
   struct Free {
@@ -43,6 +46,7 @@ class CpuQueue final : public Queue {
 
   ThreadPool pool_;
   std::vector<Scratch> scratch_;
+  std::vector<int64_t> task_bounds_;
 };
 
 }  // namespace decant

@@ -203,6 +203,10 @@ template <typename Fmt>
   for (int r = 0; r < n; ++r) finish_output(m, output, row + r, acc[r]);
 }
 
+#if defined(DECANT_AMX)
+#include "kernels/cpu/amx-inl.h"  // NOLINT: per target
+#endif
+
 struct F32Weights {
   using Element = float;
   static F lanes(const float* p) { return load(p); }
@@ -239,6 +243,7 @@ inline void float_tile(const MatmulArgs& m, int64_t group, int64_t row) {
   }
 }
 
+// Tiles give run(m, group, row, n): one group, n rows from `row` on, n at most kTileRows.
 template <typename Fmt>
 struct QuantizedTiles {
   static constexpr int kTileRows = kMaxRows;
@@ -265,61 +270,102 @@ struct FloatTiles {
 
 // Groups [begin, end), all rows: the codes of one group follow each other in memory, so groups are read one by one.
 template <typename Tiles>
-inline void run_groups(const MatmulArgs& m, int64_t begin, int64_t end) {
-  for (int64_t row = 0; row < m.rows; row += Tiles::kTileRows) {
+inline void run_groups(const MatmulArgs& m, int64_t begin, int64_t end, float*, int64_t first_row = 0) {
+  for (int64_t row = first_row; row < m.rows; row += Tiles::kTileRows) {
     const auto n = static_cast<int>(std::min<int64_t>(Tiles::kTileRows, m.rows - row));
     for (int64_t g = begin; g < end; ++g) Tiles::run(m, g, row, n);
   }
 }
 
-inline void run_weight(const MatmulArgs& m, int64_t begin, int64_t end) {
+#if defined(DECANT_AMX)
+// Whole tiles of 16 rows on AMX, the rest as elsewhere.
+template <typename Fmt>
+inline void run_quantized(const MatmulArgs& m, int64_t begin, int64_t end, float* scratch) {
+  const int64_t whole = m.rows / kAmxRows * kAmxRows;
+  if (whole > 0) {
+    const UseTiles tiles;
+    auto* codes = reinterpret_cast<int8_t*>(scratch);
+    for (int64_t g = begin; g < end; ++g) {
+      signed_codes<Fmt>(m.w, g, codes);
+      for (int64_t row = 0; row < whole; row += kAmxRows) amx_tile<Fmt>(m, g, row, codes);
+    }
+  }
+  run_groups<QuantizedTiles<Fmt>>(m, begin, end, scratch, whole);
+}
+// Floats of scratch memory that a thread needs.
+inline size_t matmul_scratch(const Weight& w) {
+  return w.layout.quantized ? static_cast<size_t>(w.cols) * kGroupRows / sizeof(float) : 0;
+}
+#else
+template <typename Fmt>
+inline void run_quantized(const MatmulArgs& m, int64_t begin, int64_t end, float* scratch) {
+  run_groups<QuantizedTiles<Fmt>>(m, begin, end, scratch);
+}
+inline size_t matmul_scratch(const Weight&) { return 0; }
+#endif
+
+inline void run_weight(const MatmulArgs& m, int64_t begin, int64_t end, float* scratch) {
   const WeightLayout& l = m.w.layout;
   if (!l.quantized) {
     switch (l.float_type) {
-      case DType::kF16: return run_groups<FloatTiles<F16Weights>>(m, begin, end);
-      case DType::kBF16: return run_groups<FloatTiles<Bf16Weights>>(m, begin, end);
-      default: return run_groups<FloatTiles<F32Weights>>(m, begin, end);
+      case DType::kF16: return run_groups<FloatTiles<F16Weights>>(m, begin, end, scratch);
+      case DType::kBF16: return run_groups<FloatTiles<Bf16Weights>>(m, begin, end, scratch);
+      default: return run_groups<FloatTiles<F32Weights>>(m, begin, end, scratch);
     }
   }
   if (l.bits == 4) {
     if (l.sub == 16) {
-      return l.has_min ? run_groups<QuantizedTiles<Format<4, 16, true, false, true, 15>>>(m, begin, end)
-                       : run_groups<QuantizedTiles<Format<4, 16, false, true, true, 15>>>(m, begin, end);
+      return l.has_min ? run_quantized<Format<4, 16, true, false, true, 15>>(m, begin, end, scratch)
+                       : run_quantized<Format<4, 16, false, true, true, 15>>(m, begin, end, scratch);
     }
-    if (!l.has_min) return run_groups<QuantizedTiles<Format<4, 32, false, true, false, 15>>>(m, begin, end);
-    return l.f32_scales ? run_groups<QuantizedTiles<Format<4, 32, true, false, true, 15>>>(m, begin, end)
-                        : run_groups<QuantizedTiles<Format<4, 32, true, false, false, 15>>>(m, begin, end);
+    if (!l.has_min) return run_quantized<Format<4, 32, false, true, false, 15>>(m, begin, end, scratch);
+    return l.f32_scales ? run_quantized<Format<4, 32, true, false, true, 15>>(m, begin, end, scratch)
+                        : run_quantized<Format<4, 32, true, false, false, 15>>(m, begin, end, scratch);
   }
-  if (l.sub == 16) return run_groups<QuantizedTiles<Format<8, 16, false, true, true, 63>>>(m, begin, end);
+  if (l.sub == 16) return run_quantized<Format<8, 16, false, true, true, 63>>(m, begin, end, scratch);
   if (l.has_min) {
-    return l.f32_scales ? run_groups<QuantizedTiles<Format<8, 32, true, false, true, 63>>>(m, begin, end)
-                        : run_groups<QuantizedTiles<Format<8, 32, true, false, false, 63>>>(m, begin, end);
+    return l.f32_scales ? run_quantized<Format<8, 32, true, false, true, 63>>(m, begin, end, scratch)
+                        : run_quantized<Format<8, 32, true, false, false, 63>>(m, begin, end, scratch);
   }
-  if (l.zero != 128) return run_groups<QuantizedTiles<Format<8, 32, false, true, false, 63>>>(m, begin, end);
-  return l.f32_scales ? run_groups<QuantizedTiles<Format<8, 32, false, true, true, 255>>>(m, begin, end)
-                      : run_groups<QuantizedTiles<Format<8, 32, false, true, false, 255>>>(m, begin, end);
+  if (l.zero != 128) return run_quantized<Format<8, 32, false, true, false, 63>>(m, begin, end, scratch);
+  return l.f32_scales ? run_quantized<Format<8, 32, false, true, true, 255>>(m, begin, end, scratch)
+                      : run_quantized<Format<8, 32, false, true, false, 255>>(m, begin, end, scratch);
+}
+
+// Groups [begin, end) of a weight, for many rows a few groups at a time: their codes stay in the cache while rows pass.
+inline void run_range(const MatmulArgs& m, int64_t begin, int64_t end, float* scratch) {
+  constexpr int64_t kGroupsInCache = 4;
+  const int64_t step = m.rows > 2 ? kGroupsInCache : end - begin;
+  for (; begin < end; begin += step) run_weight(m, begin, std::min(begin + step, end), scratch);
 }
 
 inline void matmul(Queue& queue, std::span<const MatmulArgs> args) {
-  // Tasks of about 4 groups (their codes stay in L1 while the row tiles pass), more for single rows of large weights.
+  // Guided: each thread first takes a long run of groups, which memory delivers fastest, and ever shorter ones towards
+  // the end, so that the threads finish together.
   ThreadPool& pool = cpu(queue).pool();
+  const int64_t threads = pool.threads();
   int64_t groups = 0;
   for (const MatmulArgs& m : args) groups += m.w.groups();
-  const int64_t per_task =
-      std::clamp<int64_t>(groups / (int64_t{pool.threads()} * 8) / 4 * 4, 4, args[0].rows >= 8 ? 4 : 64);
-  int64_t tasks = 0;
-  for (const MatmulArgs& m : args) tasks += (m.w.groups() + per_task - 1) / per_task;
-  pool.parallel_for(tasks, 1, [&](int64_t begin, int64_t end, int) {
-    for (int64_t task = begin; task < end; ++task) {
-      int64_t t = task;
-      for (const MatmulArgs& m : args) {
-        const int64_t n = (m.w.groups() + per_task - 1) / per_task;
-        if (t < n) {
-          run_weight(m, t * per_task, std::min((t + 1) * per_task, m.w.groups()));
-          break;
-        }
-        t -= n;
-      }
+  std::vector<int64_t>& bounds = cpu(queue).task_bounds();
+  bounds.assign(1, 0);
+  while (bounds.back() < groups) {
+    const int64_t left = groups - bounds.back();
+    const int64_t n = threads == 1 ? left : std::max<int64_t>(1, left / (2 * threads));
+    for (int64_t t = 0; t < threads && bounds.back() < groups; ++t) {
+      bounds.push_back(std::min(bounds.back() + n, groups));
+    }
+  }
+  size_t floats = 0;
+  for (const MatmulArgs& m : args) floats = std::max(floats, matmul_scratch(m.w));
+  pool.parallel_for(static_cast<int64_t>(bounds.size()) - 1, 1, [&](int64_t task, int64_t, int thread) {
+    float* scratch = cpu(queue).scratch(thread, floats);
+    int64_t first = 0;  // of the weight's groups
+    const int64_t begin = bounds[static_cast<size_t>(task)], end = bounds[static_cast<size_t>(task) + 1];
+    for (const MatmulArgs& m : args) {
+      const int64_t n = m.w.groups();
+      const int64_t from = std::max(begin - first, int64_t{0}), to = std::min(end - first, n);
+      if (from < to) run_range(m, from, to, scratch);
+      first += n;
     }
   });
 }

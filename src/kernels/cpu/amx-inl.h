@@ -1,0 +1,85 @@
+// SPDX-FileCopyrightText: The Decant authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// Products of 16 rows by 16 outputs on AMX tiles: C (16 x 16 sums) = A (16 rows x 32 or 16 activations) * B (the codes of
+// a block less `zero`, which weight.h's layout has in the order that a tile wants). The sums are exact integers and
+// the float steps are those of the other tiles, so the bits are theirs. Included once per target (target-inl.h).
+
+inline constexpr int kAmxRows = 16;
+
+// Shapes of the tiles in use; the numbers below are theirs.
+struct alignas(64) TileConfig {
+  uint8_t palette = 1, start_row = 0, reserved[14] = {};
+  uint16_t row_bytes[16] = {64, 32, 64, 16, 64};  // C, A and B of 32 columns, A and B of 16
+  uint8_t rows[16] = {16, 16, 8, 16, 4};
+  TileConfig() {}  // written out: an implicit constructor would not have the target
+};
+
+// Gives this thread its tiles for as long as it lives.
+class UseTiles {
+ public:
+  UseTiles() {
+    const TileConfig config;
+    _tile_loadconfig(&config);
+  }
+  ~UseTiles() { _tile_release(); }
+  UseTiles(const UseTiles&) = delete;
+  UseTiles& operator=(const UseTiles&) = delete;
+};
+
+// The codes of one group, unpacked to signed bytes: cols * 16 bytes.
+template <typename Fmt>
+[[gnu::noinline]] void signed_codes(const Weight& w, int64_t group, int8_t* out) {
+  const int64_t blocks = w.cols / kBlockCols;
+  const uint8_t* block = w.data.raw() + static_cast<size_t>(group * blocks) * Fmt::kBlockBytes;
+  const __m512i zero = _mm512_set1_epi8(static_cast<char>(w.layout.zero));
+  for (int64_t b = 0; b < blocks; ++b, block += Fmt::kBlockBytes, out += 512) {
+    for (size_t line = 0; line < Fmt::kBlockBytes; line += 64) __builtin_prefetch(block + kPrefetchBytes + line);
+    for (int j = 0; j < 8; ++j) {
+      _mm512_storeu_si512(out + 64 * j, _mm512_sub_epi8(codes_of<Fmt>(block, j).v, zero));
+    }
+  }
+}
+
+template <typename Fmt>
+[[gnu::noinline]] void amx_tile(const MatmulArgs& m, int64_t group, int64_t row, const int8_t* codes) {
+  constexpr int kSubs = kBlockCols / Fmt::kSub;
+  constexpr size_t kNumber = Fmt::kF32 ? 4 : 2;
+  const int64_t cols = m.w.cols, blocks = cols / kBlockCols;
+  const uint8_t* w = m.w.data.raw() + static_cast<size_t>(group * blocks) * Fmt::kBlockBytes + Fmt::kCodeBytes;
+  const int8_t* q = m.xq.q.raw() + row * cols;
+  const float* d = m.xq.d.raw() + row * blocks;
+  const float* ds = kSubs == 1 ? m.xq.ds32.raw() + row * blocks : m.xq.ds16.raw() + row * blocks * 2;
+  alignas(64) int32_t sums[kSubs][kAmxRows * kGroupRows];
+  F acc[kAmxRows];
+  for (F& a : acc) a = set1(0.0f);
+  for (int64_t b = 0; b < blocks; ++b, w += Fmt::kBlockBytes, q += kBlockCols, codes += 512) {
+    for (int s = 0; s < kSubs; ++s) {
+      _tile_zero(0);
+      if constexpr (kSubs == 1) {
+        _tile_loadd(1, q, static_cast<size_t>(cols));
+        _tile_loadd(2, codes, 64);
+        _tile_dpbssd(0, 1, 2);
+      } else {
+        _tile_loadd(3, q + 16 * s, static_cast<size_t>(cols));
+        _tile_loadd(4, codes + 256 * s, 64);
+        _tile_dpbssd(0, 3, 4);
+      }
+      _tile_stored(0, sums[s], 64);
+    }
+    const auto number = [&](int i) { return load_scales<Fmt::kF32>(w + static_cast<size_t>(i) * kGroupRows * kNumber); };
+    for (int s = 0; s < kSubs; ++s) {
+      const F scale = number(s);
+      for (int r = 0; r < kAmxRows; ++r) {
+        acc[r] = fma(to_float(load_i(sums[s] + r * kGroupRows)), scale * set1(d[r * blocks + b]), acc[r]);
+      }
+    }
+    if constexpr (Fmt::kMin) {
+      for (int s = 0; s < kSubs; ++s) {
+        const F minimum = number(kSubs + s);
+        for (int r = 0; r < kAmxRows; ++r) acc[r] = fma(minimum, set1(ds[(r * blocks + b) * kSubs + s]), acc[r]);
+      }
+    }
+  }
+  for (int r = 0; r < kAmxRows; ++r) finish_output(m, group * kGroupRows, row + r, acc[r]);
+}
