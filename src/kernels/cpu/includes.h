@@ -15,6 +15,8 @@
 #include <cstring>
 #include <limits>
 #include <new>
+#include <type_traits>
+#include <numeric>
 #include <span>
 #include <string_view>
 

@@ -132,6 +132,7 @@ inline float reduce_max(F x) {
 // Half of the 16 lanes in one register: what the products compute with, since two such sums per output row would not fit.
 namespace native {
 inline constexpr int kLanes = 8;
+inline constexpr int kTileVectors = 2;  // times 4 rows of sums leave registers for operands
 struct F { __m256 v; };
 struct I { __m256i v; };
 struct C { __m256i v; };
@@ -268,6 +269,11 @@ struct Dot {
 namespace native {
 using namespace decant::DECANT_TARGET;  // NOLINT: the same names
 inline constexpr int kLanes = 16;
+#if defined(DECANT_AVX512)
+inline constexpr int kTileVectors = 4;
+#else
+inline constexpr int kTileVectors = 1;
+#endif
 }  // namespace native
 #endif
 // clang-format on
