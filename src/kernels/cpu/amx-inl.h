@@ -10,8 +10,9 @@ inline constexpr int kAmxRows = 16;
 // Shapes of the tiles in use; the numbers below are theirs.
 struct alignas(64) TileConfig {
   uint8_t palette = 1, start_row = 0, reserved[14] = {};
-  uint16_t row_bytes[16] = {64, 32, 64, 16, 64};  // C, A and B of 32 columns, A and B of 16
-  uint8_t rows[16] = {16, 16, 8, 16, 4};
+  // C, A and B of 32 columns, A and B of 16 columns; C, A and B of 32 once more, for every other block
+  uint16_t row_bytes[16] = {64, 32, 64, 16, 64, 64, 32, 64};
+  uint8_t rows[16] = {16, 16, 8, 16, 4, 16, 16, 8};
   TileConfig() {}  // written out: an implicit constructor would not have the target
 };
 
@@ -50,34 +51,60 @@ template <typename Fmt>
   const int8_t* q = m.xq.q.raw() + row * cols;
   const float* d = m.xq.d.raw() + row * blocks;
   const float* ds = kSubs == 1 ? m.xq.ds32.raw() + row * blocks : m.xq.ds16.raw() + row * blocks * 2;
-  alignas(64) int32_t sums[kSubs][kAmxRows * kGroupRows];
+  alignas(64) int32_t sums[2][kAmxRows * kGroupRows];  // of a block and the next, or of a block's halves
   F acc[kAmxRows];
   for (F& a : acc) a = set1(0.0f);
-  for (int64_t b = 0; b < blocks; ++b, w += Fmt::kBlockBytes, q += kBlockCols, codes += 512) {
-    for (int s = 0; s < kSubs; ++s) {
+  // The tiles run one sub-block ahead of the float steps, which hide how long they take.
+  const int64_t dots = blocks * kSubs;
+  const auto run_tiles = [&](int64_t i) {
+    const int8_t* a = q + i * Fmt::kSub;
+    const int8_t* b = codes + i * Fmt::kSub * kGroupRows;
+    const auto stride = static_cast<size_t>(cols);
+    if (i % 2 == 0) {
       _tile_zero(0);
       if constexpr (kSubs == 1) {
-        _tile_loadd(1, q, static_cast<size_t>(cols));
-        _tile_loadd(2, codes, 64);
+        _tile_loadd(1, a, stride);
+        _tile_loadd(2, b, 64);
         _tile_dpbssd(0, 1, 2);
       } else {
-        _tile_loadd(3, q + 16 * s, static_cast<size_t>(cols));
-        _tile_loadd(4, codes + 256 * s, 64);
+        _tile_loadd(3, a, stride);
+        _tile_loadd(4, b, 64);
         _tile_dpbssd(0, 3, 4);
       }
-      _tile_stored(0, sums[s], 64);
-    }
-    const auto number = [&](int i) { return load_scales<Fmt::kF32>(w + static_cast<size_t>(i) * kGroupRows * kNumber); };
-    for (int s = 0; s < kSubs; ++s) {
-      const F scale = number(s);
-      for (int r = 0; r < kAmxRows; ++r) {
-        acc[r] = fma(to_float(load_i(sums[s] + r * kGroupRows)), scale * set1(d[r * blocks + b]), acc[r]);
+      _tile_stored(0, sums[0], 64);
+    } else {
+      _tile_zero(5);
+      if constexpr (kSubs == 1) {
+        _tile_loadd(6, a, stride);
+        _tile_loadd(7, b, 64);
+        _tile_dpbssd(5, 6, 7);
+      } else {
+        _tile_loadd(3, a, stride);
+        _tile_loadd(4, b, 64);
+        _tile_dpbssd(5, 3, 4);
       }
+      _tile_stored(5, sums[1], 64);
+    }
+  };
+  if (dots > 0) run_tiles(0);
+  for (int64_t i = 0; i < dots; ++i) {
+    if (i + 1 < dots) run_tiles(i + 1);
+    const int64_t b = i / kSubs;
+    const int s = static_cast<int>(i % kSubs);
+    const uint8_t* numbers = w + static_cast<size_t>(b) * Fmt::kBlockBytes;
+    const auto number = [&](int n) {
+      return load_scales<Fmt::kF32>(numbers + static_cast<size_t>(n) * kGroupRows * kNumber);
+    };
+    const F scale = number(s);
+    const int32_t* dot = sums[i % 2];
+    for (int r = 0; r < kAmxRows; ++r) {
+      acc[r] = fma(to_float(load_i(dot + r * kGroupRows)), scale * set1(d[r * blocks + b]), acc[r]);
     }
     if constexpr (Fmt::kMin) {
-      for (int s = 0; s < kSubs; ++s) {
-        const F minimum = number(kSubs + s);
-        for (int r = 0; r < kAmxRows; ++r) acc[r] = fma(minimum, set1(ds[(r * blocks + b) * kSubs + s]), acc[r]);
+      if (s != kSubs - 1) continue;
+      for (int n = 0; n < kSubs; ++n) {
+        const F minimum = number(kSubs + n);
+        for (int r = 0; r < kAmxRows; ++r) acc[r] = fma(minimum, set1(ds[(r * blocks + b) * kSubs + n]), acc[r]);
       }
     }
   }

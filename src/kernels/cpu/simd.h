@@ -63,12 +63,15 @@ inline Quad load_quad(const int8_t* q) { int32_t four; std::memcpy(&four, q, 4);
 // start is -128 * the sum of the activations, known to the target that needs it.
 template <int kMaxCode>
 struct Dot {
-  __m512i acc;
-  Dot() : acc(_mm512_setzero_si512()) {}  // written out: an implicit constructor would not have the target
+  __m512i a, b;  // two chains: one would wait for itself
+  Dot() : a(_mm512_setzero_si512()), b(a) {}  // written out: an implicit constructor would not have the target
   static C prepare(C c) { return c; }
-  void add(C c0, C c1, Quad q0, Quad q1) { acc = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(acc, c0.v, q0.v), c1.v, q1.v); }
-  I sum(int32_t start) const { return {_mm512_add_epi32(acc, _mm512_set1_epi32(start))}; }
-  I sum() const { return {acc}; }
+  void add(C c0, C c1, Quad q0, Quad q1) {
+    a = _mm512_dpbusd_epi32(a, c0.v, q0.v);
+    b = _mm512_dpbusd_epi32(b, c1.v, q1.v);
+  }
+  I sum(int32_t start) const { return {_mm512_add_epi32(_mm512_add_epi32(a, _mm512_set1_epi32(start)), b)}; }
+  I sum() const { return {_mm512_add_epi32(a, b)}; }
 };
 #elif defined(DECANT_AVX2)
 struct F { __m256 a, b; };
