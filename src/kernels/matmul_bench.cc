@@ -18,9 +18,9 @@
 namespace decant {
 namespace {
 
-constexpr int64_t kCols = 576;
-constexpr int64_t kSmallRows = 384;     // of the weight: about 140 kB at 4 bits
-constexpr int64_t kLargeRows = 262144;  // about 94 MB
+constexpr int64_t kCols = 768;
+constexpr int64_t kSmallRows = 256;     // of the weight: about 120 kB at 4 bits
+constexpr int64_t kLargeRows = 196608;  // about 94 MB
 
 // Codes below 16 and numbers around 2^-5 in any layout: nothing overflows or becomes denormal.
 std::vector<uint8_t> packed_weight(const Weight& w) {
@@ -31,15 +31,24 @@ std::vector<uint8_t> packed_weight(const Weight& w) {
     std::memcpy(&bytes[i], &word, 4);
   }
   const WeightLayout& l = w.layout;
-  const size_t block = l.quantized ? l.block_bytes() : bytes.size();
-  const size_t codes = l.quantized ? l.code_bytes() : 0;
-  const bool wide = l.quantized ? l.f32_scales : l.float_type == DType::kF32;
-  const uint16_t half = l.quantized || l.float_type == DType::kF16 ? 0x2800 : 0x3d00;
   const float number = 0.03125f;
-  for (size_t at = 0; at < bytes.size(); at += block) {
-    for (size_t i = at + codes; i < at + block; i += wide ? 4 : 2) {
-      if (wide) std::memcpy(&bytes[i], &number, 4);
-      if (!wide) std::memcpy(&bytes[i], &half, 2);
+  const uint16_t half = l.quantized || l.float_type == DType::kF16 ? 0x2800 : 0x3d00;
+  const auto put = [&](size_t from, size_t to, size_t size) {
+    for (size_t i = from; i < to; i += size) {
+      if (size == 4) std::memcpy(&bytes[i], &number, 4);
+      if (size == 2) std::memcpy(&bytes[i], &half, 2);
+    }
+  };
+  if (!l.quantized) {
+    put(0, bytes.size(), l.float_type == DType::kF32 ? 4 : 2);
+    return bytes;
+  }
+  for (int64_t g = 0; g < w.groups(); ++g) {
+    const size_t group = static_cast<size_t>(g) * l.group_bytes(w.cols);
+    for (int64_t b = 0; b < w.cols / kBlockCols; ++b) {
+      const size_t block = group + l.block_offset(b);
+      put(block + l.code_bytes(), block + l.block_bytes(), l.number_bytes());  // the random bytes of 1 stay
+      put(group + l.header_offset(b), group + l.header_offset(b) + l.header_bytes(), 2);
     }
   }
   return bytes;

@@ -165,16 +165,25 @@ std::vector<float> specified(const TestWeight& w, const std::vector<float>& x, i
     for (int64_t o = 0; o < w.rows; ++o) {
       float acc = 0.0f;
       for (int64_t b = 0; b < w.cols / 32; ++b) {
-        const uint8_t* block = w.packed.data() + static_cast<size_t>(o / 16) * l.group_bytes(w.cols) +
-                               static_cast<size_t>(b) * l.block_bytes();
+        const uint8_t* group = w.packed.data() + static_cast<size_t>(o / 16) * l.group_bytes(w.cols);
+        const uint8_t* block = group + l.block_offset(b);
         const auto r = static_cast<size_t>(o % 16);
-        const auto number = [&](size_t offset, int s) {
-          const size_t i = static_cast<size_t>(s) * 16 + r;
-          float f = 0.0f;
+        const auto half = [](const uint8_t* p) {
           uint16_t h;
-          std::memcpy(&f, block + offset + i * (l.f32_scales ? 4 : 2), l.f32_scales ? 4 : 2);
-          std::memcpy(&h, &f, 2);
-          return l.f32_scales ? f : half_to_float(h);
+          std::memcpy(&h, p, 2);
+          return half_to_float(h);
+        };
+        // Number s of the block's scales (or minimums, `min`).
+        const auto number = [&](bool min, int s) {
+          const uint8_t* p = block + l.code_bytes() + (min ? l.scale_bytes() : 0);
+          const size_t i = static_cast<size_t>(s) * 16 + r;
+          if (l.scales == ScaleKind::kF16) return half(p + 2 * i);
+          if (l.scales == ScaleKind::kSuper) {
+            return half(group + l.header_offset(b) + (min ? 32 : 0) + 2 * r) * static_cast<float>(static_cast<int8_t>(p[i]));
+          }
+          float f;
+          std::memcpy(&f, p + 4 * i, 4);
+          return f;
         };
         const auto at = static_cast<size_t>(t * w.cols / 32 + b);
         for (int s = 0; s < subs; ++s) {
@@ -187,14 +196,18 @@ std::vector<float> specified(const TestWeight& w, const std::vector<float>& x, i
             } else {
               const uint8_t byte = block[64 * (i % 16 / 4) + 4 * r + i % 4];
               code = c < 16 ? byte & 15 : byte >> 4;
+              if (l.bits == 5) code += 16 * (block[256 + 4 * r + i % 4] >> (i / 4) & 1);
+              if (l.bits == 6) code += 16 * (block[256 + 64 * (i / 16) + 4 * r + i % 4] >> (i % 16 / 4 * 2) & 3);
+              if (l.table == CodeTable::kIq4) code = kIq4Values[code] + 128;
+              if (l.table == CodeTable::kMxfp4) code = kMxfp4Values[code] + 128;
             }
             dot += (code - l.zero) * q[at * 32 + i];
           }
-          acc = std::fma(static_cast<float>(dot), number(l.code_bytes(), s) * d[at], acc);
+          acc = std::fma(static_cast<float>(dot), number(false, s) * d[at], acc);
         }
         for (int s = 0; l.has_min && s < subs; ++s) {
           const float ds = l.sub == 32 ? ds32[at] : ds16[2 * at + static_cast<size_t>(s)];
-          acc = std::fma(number(l.code_bytes() + l.scale_bytes(), s), ds, acc);
+          acc = std::fma(number(true, s), ds, acc);
         }
       }
       y.push_back(acc);
@@ -243,12 +256,10 @@ TEST_P(QuantizedMatmul, ExtremeCodesDoNotSaturate) {
   TestWeight w = TestWeight::random(GetParam(), 20, block(), 3);
   // All codes at the maximum that weight.h allows; scales stay as they are.
   const WeightLayout l = layout_of(GetParam());
-  const int code = l.bits == 4 || l.zero == 128 ? 0xff : 63;
   for (int64_t g = 0; g < 2; ++g) {
     for (int64_t b = 0; b < w.cols / 32; ++b) {
-      std::memset(
-          w.packed.data() + static_cast<size_t>(g) * l.group_bytes(w.cols) + static_cast<size_t>(b) * l.block_bytes(),
-          code, l.code_bytes());
+      std::memset(w.packed.data() + static_cast<size_t>(g) * l.group_bytes(w.cols) + l.block_offset(b), 0xff,
+                  l.code_bytes());
     }
   }
   for (const float sign : {1.0f, -1.0f}) {

@@ -11,27 +11,34 @@
 namespace decant {
 
 WeightLayout layout_of(DType type) {
-  const auto quantized = [](int bits, int sub, int zero, bool has_min, bool f32) {
-    return WeightLayout{
-        .quantized = true, .bits = bits, .sub = sub, .zero = zero, .has_min = has_min, .f32_scales = f32};
+  const auto quantized = [](int bits, int sub, int zero, bool has_min, ScaleKind scales,
+                            CodeTable table = CodeTable::kNone) {
+    return WeightLayout{.quantized = true,
+                        .bits = bits,
+                        .sub = sub,
+                        .zero = zero,
+                        .has_min = has_min,
+                        .scales = scales,
+                        .table = table};
   };
+  using enum ScaleKind;
   switch (type) {
     case DType::kF32:
     case DType::kF16:
     case DType::kBF16: return WeightLayout{.float_type = type};
-    case DType::kQ4_0: return quantized(4, 32, 8, false, false);
-    case DType::kQ4_1: return quantized(4, 32, 0, true, false);
-    case DType::kQ5_0: return quantized(8, 32, 16, false, false);
-    case DType::kQ5_1: return quantized(8, 32, 0, true, false);
-    case DType::kQ8_0:
-    case DType::kIQ4_NL: return quantized(8, 32, 128, false, false);
-    case DType::kIQ4_XS:
-    case DType::kMXFP4: return quantized(8, 32, 128, false, true);
-    case DType::kQ2_K: return quantized(4, 16, 0, true, true);
-    case DType::kQ3_K: return quantized(4, 16, 4, false, true);
-    case DType::kQ4_K: return quantized(4, 32, 0, true, true);
-    case DType::kQ5_K: return quantized(8, 32, 0, true, true);
-    case DType::kQ6_K: return quantized(8, 16, 32, false, true);
+    case DType::kQ4_0: return quantized(4, 32, 8, false, kF16);
+    case DType::kQ4_1: return quantized(4, 32, 0, true, kF16);
+    case DType::kQ5_0: return quantized(5, 32, 16, false, kF16);
+    case DType::kQ5_1: return quantized(5, 32, 0, true, kF16);
+    case DType::kQ8_0: return quantized(8, 32, 128, false, kF16);
+    case DType::kIQ4_NL: return quantized(4, 32, 128, false, kF16, CodeTable::kIq4);
+    case DType::kIQ4_XS: return quantized(4, 32, 128, false, kSuper, CodeTable::kIq4);
+    case DType::kMXFP4: return quantized(4, 32, 128, false, kF32, CodeTable::kMxfp4);
+    case DType::kQ2_K: return quantized(4, 16, 0, true, kSuper);
+    case DType::kQ3_K: return quantized(4, 16, 4, false, kSuper);
+    case DType::kQ4_K: return quantized(4, 32, 0, true, kSuper);
+    case DType::kQ5_K: return quantized(5, 32, 0, true, kSuper);
+    case DType::kQ6_K: return quantized(6, 16, 32, false, kSuper);
   }
   return {};
 }
@@ -47,14 +54,16 @@ uint16_t read_u16(const uint8_t* p) {
 // 32 columns of one row in the terms of weight.h.
 struct Unpacked {
   uint8_t codes[32];
-  float scale[2], min[2];   // f32_scales
-  uint16_t scale16, min16;  // otherwise
+  float scale32;                     // ScaleKind::kF32
+  uint16_t scale16, min16;           // kF16; kSuper: the header's numbers
+  int8_t scale8[2], min8[2];         // kSuper
 };
 
 // Column block `b` (32 columns) of the row at `row`.
 template <DType kType>
 void unpack(const uint8_t* row, int64_t b, Unpacked* u) {
-  constexpr int kSuper = 8;  // 32-column blocks in a 256-column super-block
+  constexpr int kSuper = kSuperBlocks;
+  [[maybe_unused]] constexpr uint16_t kMinus = 0x8000;  // changes a half's sign
   [[maybe_unused]] const int k = static_cast<int>(b % kSuper);
   const auto nibbles = [&](const uint8_t* q) {
     for (int i = 0; i < 16; ++i) {
@@ -64,12 +73,6 @@ void unpack(const uint8_t* row, int64_t b, Unpacked* u) {
   };
   const auto fifth_bits = [&](uint32_t high) {
     for (int i = 0; i < 32; ++i) u->codes[i] |= static_cast<uint8_t>((high >> i & 1) << 4);
-  };
-  const auto table = [&](const uint8_t* q, const int8_t* values) {
-    for (int i = 0; i < 16; ++i) {
-      u->codes[i] = static_cast<uint8_t>(values[q[i] & 15] + 128);
-      u->codes[16 + i] = static_cast<uint8_t>(values[q[i] >> 4] + 128);
-    }
   };
   if constexpr (kType == DType::kQ4_0) {
     const uint8_t* p = row + b * 18;
@@ -96,24 +99,27 @@ void unpack(const uint8_t* row, int64_t b, Unpacked* u) {
   } else if constexpr (kType == DType::kIQ4_NL) {
     const uint8_t* p = row + b * 18;
     u->scale16 = read_u16(p);
-    table(p + 2, kIq4Values);
+    nibbles(p + 2);
   } else if constexpr (kType == DType::kMXFP4) {
     const uint8_t* p = row + b * 17;
-    u->scale[0] = mxfp4_half_scale(p[0]);
-    table(p + 1, kMxfp4Values);
+    u->scale32 = mxfp4_half_scale(p[0]);
+    nibbles(p + 1);
   } else if constexpr (kType == DType::kIQ4_XS) {
     const uint8_t* p = row + b / kSuper * 136;
     const int low = p[4 + k / 2] >> (4 * (k % 2)) & 15;
     const int high = read_u16(p + 2) >> (2 * k) & 3;
-    u->scale[0] = half_to_float(read_u16(p)) * static_cast<float>((low | high << 4) - 32);
-    table(p + 8 + 16 * k, kIq4Values);
+    u->scale16 = read_u16(p);
+    u->scale8[0] = static_cast<int8_t>((low | high << 4) - 32);
+    nibbles(p + 8 + 16 * k);
   } else if constexpr (kType == DType::kQ4_K || kType == DType::kQ5_K) {
     constexpr bool kFive = kType == DType::kQ5_K;
     const uint8_t* p = row + b / kSuper * (kFive ? 176 : 144);
     int scale, min;
     q4_k_scale_min(p + 4, k, &scale, &min);
-    u->scale[0] = half_to_float(read_u16(p)) * static_cast<float>(scale);
-    u->min[0] = -(half_to_float(read_u16(p + 2)) * static_cast<float>(min));
+    u->scale16 = read_u16(p);
+    u->min16 = read_u16(p + 2) ^ kMinus;
+    u->scale8[0] = static_cast<int8_t>(scale);
+    u->min8[0] = static_cast<int8_t>(min);
     const uint8_t* q = p + 16 + (kFive ? 32 : 0) + 32 * (k / 2);
     for (int i = 0; i < 32; ++i) {
       u->codes[i] = k % 2 == 0 ? q[i] & 15 : q[i] >> 4;
@@ -122,19 +128,19 @@ void unpack(const uint8_t* row, int64_t b, Unpacked* u) {
   } else if constexpr (kType == DType::kQ2_K) {
     const uint8_t* p = row + b / kSuper * 84;
     const uint8_t* q = p + 16 + 32 * (k / 4);
-    const float d = half_to_float(read_u16(p + 80));
-    const float dmin = half_to_float(read_u16(p + 82));
+    u->scale16 = read_u16(p + 80);
+    u->min16 = read_u16(p + 82) ^ kMinus;
     for (int h = 0; h < 2; ++h) {
       const uint8_t s = p[2 * k + h];
-      u->scale[h] = d * static_cast<float>(s & 15);
-      u->min[h] = -(dmin * static_cast<float>(s >> 4));
+      u->scale8[h] = static_cast<int8_t>(s & 15);
+      u->min8[h] = static_cast<int8_t>(s >> 4);
     }
     for (int i = 0; i < 32; ++i) u->codes[i] = q[i] >> (2 * (k % 4)) & 3;
   } else if constexpr (kType == DType::kQ3_K) {
     const uint8_t* p = row + b / kSuper * 110;
     const uint8_t* q = p + 32 + 32 * (k / 4);
-    const float d = half_to_float(read_u16(p + 108));
-    for (int h = 0; h < 2; ++h) u->scale[h] = d * static_cast<float>(q3_k_scale(p + 96, 2 * k + h));
+    u->scale16 = read_u16(p + 108);
+    for (int h = 0; h < 2; ++h) u->scale8[h] = static_cast<int8_t>(q3_k_scale(p + 96, 2 * k + h));
     for (int i = 0; i < 32; ++i) {
       u->codes[i] = static_cast<uint8_t>((q[i] >> (2 * (k % 4)) & 3) | (p[i] >> k & 1) << 2);
     }
@@ -144,13 +150,39 @@ void unpack(const uint8_t* row, int64_t b, Unpacked* u) {
     const int quarter = k % 4;
     const uint8_t* low = p + 64 * half + 32 * (quarter % 2);
     const uint8_t* high = p + 128 + 32 * half;
-    const float d = half_to_float(read_u16(p + 208));
-    for (int h = 0; h < 2; ++h) {
-      u->scale[h] = d * static_cast<float>(static_cast<int8_t>(p[192 + 8 * half + 2 * quarter + h]));
-    }
+    u->scale16 = read_u16(p + 208);
+    for (int h = 0; h < 2; ++h) u->scale8[h] = static_cast<int8_t>(p[192 + 8 * half + 2 * quarter + h]);
     for (int i = 0; i < 32; ++i) {
       const int four = quarter < 2 ? low[i] & 15 : low[i] >> 4;
       u->codes[i] = static_cast<uint8_t>(four | (high[i] >> (2 * quarter) & 3) << 4);
+    }
+  }
+}
+
+// Row r's codes of a block, at their places in the block's vectors.
+void place_codes(const WeightLayout& l, const uint8_t* codes, int r, uint8_t* out) {
+  if (l.bits == 8) {
+    for (int j = 0; j < 8; ++j) std::memcpy(out + 64 * j + 4 * r, codes + 4 * j, 4);
+    return;
+  }
+  for (int j = 0; j < 4; ++j) {
+    for (int i = 0; i < 4; ++i) {
+      out[64 * j + 4 * r + i] =
+          static_cast<uint8_t>((codes[4 * j + i] & 15) | (codes[16 + 4 * j + i] & 15) << 4);
+    }
+  }
+  if (l.bits == 4) return;
+  for (int i = 0; i < 4; ++i) {
+    if (l.bits == 5) {
+      uint32_t high = 0;
+      for (int j = 0; j < 8; ++j) high |= static_cast<uint32_t>(codes[4 * j + i] >> 4 & 1) << j;
+      out[256 + 4 * r + i] = static_cast<uint8_t>(high);
+    } else {
+      for (int h = 0; h < 2; ++h) {
+        uint32_t high = 0;
+        for (int k = 0; k < 4; ++k) high |= static_cast<uint32_t>(codes[16 * h + 4 * k + i] >> 4 & 3) << (2 * k);
+        out[256 + 64 * h + 4 * r + i] = static_cast<uint8_t>(high);
+      }
     }
   }
 }
@@ -160,39 +192,35 @@ void pack_quantized(int64_t rows, int64_t cols, const uint8_t* src, int64_t firs
                     uint8_t* dst) {
   const WeightLayout l = layout_of(kType);
   const size_t src_row = row_bytes(kType, cols);
-  const size_t block_bytes = l.block_bytes();
   const int subs = kBlockCols / l.sub;
   for (int64_t g = 0; g < n_groups; ++g) {
     for (int r = 0; r < kGroupRows; ++r) {
       const int64_t row = (first_group + g) * kGroupRows + r;
-      uint8_t* out = dst + static_cast<size_t>(g) * l.group_bytes(cols);
-      for (int64_t b = 0; b < cols / kBlockCols; ++b, out += block_bytes) {
+      uint8_t* group = dst + static_cast<size_t>(g) * l.group_bytes(cols);
+      for (int64_t b = 0; b < cols / kBlockCols; ++b) {
         Unpacked u{};
-        if (row < rows) {
-          unpack<kType>(src + static_cast<size_t>(row) * src_row, b, &u);
-        } else {
-          std::memset(u.codes, l.zero, sizeof u.codes);
-        }
-        if (l.bits == 8) {
-          for (int j = 0; j < 8; ++j) std::memcpy(out + 64 * j + 4 * r, u.codes + 4 * j, 4);
-        } else {
-          for (int j = 0; j < 4; ++j) {
-            for (int i = 0; i < 4; ++i) {
-              out[64 * j + 4 * r + i] = static_cast<uint8_t>(u.codes[4 * j + i] | u.codes[16 + 4 * j + i] << 4);
-            }
-          }
-        }
+        if (row < rows) unpack<kType>(src + static_cast<size_t>(row) * src_row, b, &u);
+        uint8_t* out = group + l.block_offset(b);
+        place_codes(l, u.codes, r, out);
         uint8_t* scales = out + l.code_bytes();
         uint8_t* mins = scales + l.scale_bytes();
-        for (int s = 0; s < subs; ++s) {
-          const auto i = static_cast<size_t>(s * kGroupRows + r);
-          if (l.f32_scales) {
-            std::memcpy(scales + 4 * i, &u.scale[s], 4);
-            if (l.has_min) std::memcpy(mins + 4 * i, &u.min[s], 4);
-          } else {
-            std::memcpy(scales + 2 * i, &u.scale16, 2);
-            if (l.has_min) std::memcpy(mins + 2 * i, &u.min16, 2);
-          }
+        switch (l.scales) {
+          case ScaleKind::kF32: std::memcpy(scales + 4 * r, &u.scale32, 4); break;
+          case ScaleKind::kF16:
+            std::memcpy(scales + 2 * r, &u.scale16, 2);
+            if (l.has_min) std::memcpy(mins + 2 * r, &u.min16, 2);
+            break;
+          case ScaleKind::kSuper:
+            for (int s = 0; s < subs; ++s) {
+              std::memcpy(scales + s * kGroupRows + r, &u.scale8[s], 1);
+              if (l.has_min) std::memcpy(mins + s * kGroupRows + r, &u.min8[s], 1);
+            }
+            if (b % kSuperBlocks == 0) {
+              uint8_t* header = group + l.header_offset(b) + 2 * r;
+              std::memcpy(header, &u.scale16, 2);
+              if (l.has_min) std::memcpy(header + 2 * kGroupRows, &u.min16, 2);
+            }
+            break;
         }
       }
     }

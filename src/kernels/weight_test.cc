@@ -28,31 +28,48 @@ float packed_element(const TestWeight& w, int64_t row, int64_t col) {
     std::memcpy(&h, p, 2);
     return size == 4 ? f : l.float_type == DType::kF16 ? half_to_float(h) : bf16_to_float(h);
   }
-  const size_t number = l.f32_scales ? 4 : 2;
+  const bool super = l.scales == ScaleKind::kSuper;
+  const size_t number = l.scales == ScaleKind::kF32 ? 4 : super ? 1 : 2;
   const auto subs = static_cast<size_t>(32 / l.sub);
-  const size_t code_bytes = l.bits == 8 ? 512 : 256;
+  const size_t code_bytes = 64 * static_cast<size_t>(l.bits);
   const size_t block_bytes = code_bytes + subs * 16 * number * (l.has_min ? 2 : 1);
-  const uint8_t* block =
-      w.packed.data() + (static_cast<size_t>(row / 16) * (cols / 32) + static_cast<size_t>(col / 32)) * block_bytes;
+  const size_t header_bytes = super ? (l.has_min ? 64 : 32) : 0;
+  const auto b = static_cast<size_t>(col / 32);
+  const size_t super_bytes = header_bytes + 8 * block_bytes;
+  const size_t group_bytes = super ? cols / 256 * super_bytes : cols / 32 * block_bytes;
+  const uint8_t* group = w.packed.data() + static_cast<size_t>(row / 16) * group_bytes;
+  const uint8_t* header = super ? group + b / 8 * super_bytes : nullptr;
+  const uint8_t* block = super ? header + header_bytes + b % 8 * block_bytes : group + b * block_bytes;
   const auto c = static_cast<size_t>(col % 32);
+  const size_t lane = 4 * r + c % 4;
   int code;
   if (l.bits == 8) {
-    code = block[64 * (c / 4) + 4 * r + c % 4];
+    code = block[64 * (c / 4) + lane];
   } else {
-    const uint8_t byte = block[64 * (c % 16 / 4) + 4 * r + c % 4];
+    const uint8_t byte = block[64 * (c % 16 / 4) + lane];
     code = c < 16 ? byte & 15 : byte >> 4;
+    if (l.bits == 5) code += 16 * (block[256 + lane] >> (c / 4) & 1);
+    if (l.bits == 6) code += 16 * (block[256 + 64 * (c / 16) + lane] >> (c % 16 / 4 * 2) & 3);
+    if (l.table == CodeTable::kIq4) code = kIq4Values[code] + 128;
+    if (l.table == CodeTable::kMxfp4) code = kMxfp4Values[code] + 128;
   }
-  const auto read = [&](const uint8_t* p) {
-    p += (c / static_cast<size_t>(l.sub) * 16 + r) * number;
-    float f;
+  const auto half = [](const uint8_t* p) {
     uint16_t h;
-    std::memcpy(&f, p, number);
     std::memcpy(&h, p, 2);
-    return number == 4 ? f : half_to_float(h);
+    return half_to_float(h);
+  };
+  const auto read = [&](bool min) {
+    const uint8_t* p = block + code_bytes + (min ? subs * 16 * number : 0);
+    p += (c / static_cast<size_t>(l.sub) * 16 + r) * number;
+    if (super) return half(header + (min ? 32 : 0) + 2 * r) * static_cast<float>(static_cast<int8_t>(*p));
+    if (number == 2) return half(p);
+    float f;
+    std::memcpy(&f, p, 4);
+    return f;
   };
   // The decoders round the product and then the sum; so do we, to compare bits.
-  const float product = read(block + code_bytes) * static_cast<float>(code - l.zero);
-  return l.has_min ? product + read(block + code_bytes + subs * 16 * number) : product;
+  const float product = read(false) * static_cast<float>(code - l.zero);
+  return l.has_min ? product + read(true) : product;
 }
 
 class WeightOfType : public ::testing::TestWithParam<DType> {};
@@ -120,8 +137,12 @@ TEST(WeightLayout, SizesAreThoseOfTheHeader) {
   EXPECT_EQ(layout_of(DType::kQ4_0).group_bytes(64), 2U * (256 + 32));
   EXPECT_EQ(layout_of(DType::kQ4_1).group_bytes(32), 256U + 32 + 32);
   EXPECT_EQ(layout_of(DType::kQ8_0).group_bytes(32), 512U + 32);
-  EXPECT_EQ(layout_of(DType::kQ2_K).group_bytes(256), 8U * (256 + 128 + 128));
-  EXPECT_EQ(layout_of(DType::kQ6_K).group_bytes(256), 8U * (512 + 128));
+  EXPECT_EQ(layout_of(DType::kQ5_0).group_bytes(32), 320U + 32);
+  EXPECT_EQ(layout_of(DType::kQ2_K).group_bytes(256), 64U + 8 * (256 + 32 + 32));
+  EXPECT_EQ(layout_of(DType::kQ4_K).group_bytes(512), 2 * (64U + 8 * (256 + 16 + 16)));
+  EXPECT_EQ(layout_of(DType::kQ6_K).group_bytes(256), 32U + 8 * (384 + 32));
+  EXPECT_EQ(layout_of(DType::kIQ4_XS).group_bytes(256), 32U + 8 * (256 + 16));
+  EXPECT_EQ(layout_of(DType::kMXFP4).group_bytes(32), 256U + 64);
   EXPECT_EQ(layout_of(DType::kF16).group_bytes(10), 10U * 16 * 2);
   const Weight w{.layout = layout_of(DType::kQ4_0), .type = DType::kQ4_0, .rows = 17, .cols = 32};
   EXPECT_EQ(w.groups(), 2);

@@ -32,22 +32,21 @@ class UseTiles {
 template <typename Fmt>
 [[gnu::noinline]] void signed_codes(const Weight& w, int64_t group, int8_t* out) {
   const int64_t blocks = w.cols / kBlockCols;
-  const uint8_t* block = w.data.raw() + static_cast<size_t>(group * blocks) * Fmt::kBlockBytes;
+  Blocks<Fmt> block(w, group);
   const __m512i zero = _mm512_set1_epi8(static_cast<char>(w.layout.zero));
-  for (int64_t b = 0; b < blocks; ++b, block += Fmt::kBlockBytes, out += 512) {
-    for (size_t line = 0; line < Fmt::kBlockBytes; line += 64) __builtin_prefetch(block + kPrefetchBytes + line);
+  for (int64_t b = 0; b < blocks; ++b, block.next(), out += 512) {
+    block.prefetch(kPrefetchBytes);
     for (int j = 0; j < 8; ++j) {
-      _mm512_storeu_si512(out + 64 * j, _mm512_sub_epi8(codes_of<Fmt>(block, j).v, zero));
+      _mm512_storeu_si512(out + 64 * j, _mm512_sub_epi8(codes_of<Fmt>(block.codes(0), j).v, zero));
     }
   }
 }
 
 template <typename Fmt>
 [[gnu::noinline]] void amx_tile(const MatmulArgs& m, int64_t group, int64_t row, const int8_t* codes) {
-  constexpr int kSubs = kBlockCols / Fmt::kSub;
-  constexpr size_t kNumber = Fmt::kF32 ? 4 : 2;
+  constexpr int kSubs = Fmt::kSubs;
   const int64_t cols = m.w.cols, blocks = cols / kBlockCols;
-  const uint8_t* w = m.w.data.raw() + static_cast<size_t>(group * blocks) * Fmt::kBlockBytes + Fmt::kCodeBytes;
+  Blocks<Fmt> w(m.w, group);
   const int8_t* q = m.xq.q.raw() + row * cols;
   const float* d = m.xq.d.raw() + row * blocks;
   const float* ds = kSubs == 1 ? m.xq.ds32.raw() + row * blocks : m.xq.ds16.raw() + row * blocks * 2;
@@ -91,22 +90,19 @@ template <typename Fmt>
     if (i + 1 < dots) run_tiles(i + 1);
     const int64_t b = i / kSubs;
     const int s = static_cast<int>(i % kSubs);
-    const uint8_t* numbers = w + static_cast<size_t>(b) * Fmt::kBlockBytes;
-    const auto number = [&](int n) {
-      return load_scales<Fmt::kF32>(numbers + static_cast<size_t>(n) * kGroupRows * kNumber);
-    };
-    const F scale = number(s);
+    const F scale = w.number(s, 0);
     const int32_t* dot = sums[i % 2];
     for (int r = 0; r < kAmxRows; ++r) {
       acc[r] = fma(to_float(load_i(dot + r * kGroupRows)), scale * set1(d[r * blocks + b]), acc[r]);
     }
+    if (s != kSubs - 1) continue;
     if constexpr (Fmt::kMin) {
-      if (s != kSubs - 1) continue;
       for (int n = 0; n < kSubs; ++n) {
-        const F minimum = number(kSubs + n);
+        const F minimum = w.number(kSubs + n, 0);
         for (int r = 0; r < kAmxRows; ++r) acc[r] = fma(minimum, set1(ds[(r * blocks + b) * kSubs + n]), acc[r]);
       }
     }
+    w.next();
   }
   for (int r = 0; r < kAmxRows; ++r) finish_output(m, group * kGroupRows, row + r, acc[r]);
 }

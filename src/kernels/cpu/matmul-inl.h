@@ -7,15 +7,6 @@
 //
 // Bytes of one row through one weight: Weight::bytes(); operations: 2 * rows * cols.
 
-template <bool kF32>
-inline native::F load_scales(const uint8_t* p) {
-  if constexpr (kF32) {
-    return native::load(reinterpret_cast<const float*>(p));
-  } else {
-    return native::load_half(reinterpret_cast<const uint16_t*>(p));
-  }
-}
-
 inline void finish_output(const MatmulArgs& m, int64_t output, int64_t row, native::F acc) {
   constexpr int kLanes = native::kLanes;
   const int64_t lanes = std::min<int64_t>(kLanes, m.w.rows - output);
@@ -34,23 +25,85 @@ inline void finish_output(const MatmulArgs& m, int64_t output, int64_t row, nati
   }
 }
 
-// What distinguishes the formats at compile time; `zero` stays a number.
-template <int kBitsV, int kSubV, bool kMinV, bool kZeroV, bool kF32V, int kMaxCodeV>
+// What distinguishes the formats at compile time; `zero` stays a number. kMaxCode bounds the codes, for the target's Dot.
+template <int kBitsV, int kSubV, bool kMinV, bool kZeroV, ScaleKind kScalesV, int kMaxCodeV,
+          CodeTable kTableV = CodeTable::kNone>
 struct Format {
-  static constexpr int kBits = kBitsV, kSub = kSubV, kMaxCode = kMaxCodeV;
-  static constexpr bool kMin = kMinV, kZero = kZeroV, kF32 = kF32V;
-  static constexpr size_t kCodeBytes = kBits * 64;
-  static constexpr size_t kScaleBytes = (kBlockCols / kSub) * kGroupRows * (kF32 ? 4 : 2);
-  static constexpr size_t kBlockBytes = kCodeBytes + kScaleBytes * (kMin ? 2 : 1);
+  static constexpr int kBits = kBitsV, kSub = kSubV, kMaxCode = kMaxCodeV, kSubs = kBlockCols / kSubV;
+  static constexpr bool kMin = kMinV, kZero = kZeroV;
+  static constexpr ScaleKind kScales = kScalesV;
+  static constexpr CodeTable kTable = kTableV;
+  static constexpr WeightLayout kLayout = {.quantized = true, .bits = kBits, .sub = kSub, .has_min = kMin, .scales = kScales};
+  static constexpr size_t kCodeBytes = kLayout.code_bytes(), kNumberBytes = kLayout.number_bytes();
+  static constexpr size_t kBlockBytes = kLayout.block_bytes(), kHeaderBytes = kLayout.header_bytes();
 };
+
+// Table entries + 128.
+struct CodeTables {
+  uint8_t iq4[16], mxfp4[16];
+  constexpr CodeTables() : iq4(), mxfp4() {
+    for (int i = 0; i < 16; ++i) {
+      iq4[i] = static_cast<uint8_t>(kIq4Values[i] + 128);
+      mxfp4[i] = static_cast<uint8_t>(kMxfp4Values[i] + 128);
+    }
+  }
+};
+inline constexpr CodeTables kCodeTables;
 
 // Columns 4j to 4j + 3 of a block, of the outputs that `codes` starts at.
 template <typename Fmt>
 inline native::C codes_of(const uint8_t* codes, int j) {
-  if constexpr (Fmt::kBits == 8) return native::Dot<Fmt::kMaxCode>::prepare(native::load_codes(codes + 64 * j));
+  using Dot = native::Dot<Fmt::kMaxCode>;
+  if constexpr (Fmt::kBits == 8) return Dot::prepare(native::load_codes(codes + 64 * j));
   const native::C both = native::load_codes(codes + 64 * (j & 3));
-  return j < 4 ? native::low_nibbles(both) : native::high_nibbles(both);
+  native::C c = j < 4 ? native::low_nibbles(both) : native::high_nibbles(both);
+  if constexpr (Fmt::kBits == 5) c = native::with_bits(c, native::load_codes(codes + 256), 4 - j, 0x10);
+  if constexpr (Fmt::kBits == 6) {
+    c = native::with_bits(c, native::load_codes(codes + 256 + 64 * (j / 4)), 4 - 2 * (j & 3), 0x30);
+  }
+  if constexpr (Fmt::kTable == CodeTable::kIq4) c = Dot::prepare(native::look_up(c, kCodeTables.iq4));
+  if constexpr (Fmt::kTable == CodeTable::kMxfp4) c = Dot::prepare(native::look_up(c, kCodeTables.mxfp4));
+  return c;
 }
+
+// Walks over the blocks of a group.
+template <typename Fmt>
+class Blocks {
+ public:
+  explicit Blocks(const uint8_t* group) : header_(group), block_(group + Fmt::kHeaderBytes) {}
+  Blocks(const Weight& w, int64_t group)
+      : Blocks(w.data.raw() + static_cast<size_t>(group) * w.layout.group_bytes(w.cols)) {}
+
+  void next() {
+    block_ += Fmt::kBlockBytes;
+    if constexpr (Fmt::kHeaderBytes != 0) {
+      if (++in_super_ == kSuperBlocks) {
+        in_super_ = 0;
+        header_ = block_;
+        block_ += Fmt::kHeaderBytes;
+      }
+    }
+  }
+  const uint8_t* codes(int part) const { return block_ + static_cast<size_t>(part) * 4 * native::kLanes; }
+  // Scales of the sub-blocks, then minimums: of the outputs of one register.
+  native::F number(int i, int part) const {
+    const uint8_t* p =
+        block_ + Fmt::kCodeBytes + static_cast<size_t>(i * kGroupRows + part * native::kLanes) * Fmt::kNumberBytes;
+    if constexpr (Fmt::kScales == ScaleKind::kF32) return native::load(reinterpret_cast<const float*>(p));
+    if constexpr (Fmt::kScales == ScaleKind::kF16) return native::load_half(reinterpret_cast<const uint16_t*>(p));
+    if constexpr (Fmt::kScales == ScaleKind::kSuper) {
+      const auto* d = reinterpret_cast<const uint16_t*>(header_) + (i < Fmt::kSubs ? 0 : kGroupRows);
+      return native::load_half(d + part * native::kLanes) * native::load_bytes(p);
+    }
+  }
+  void prefetch(size_t ahead) const {
+    for (size_t line = 0; line < Fmt::kBlockBytes; line += 64) __builtin_prefetch(block_ + ahead + line);
+  }
+
+ private:
+  const uint8_t *header_, *block_;
+  int in_super_ = 0;
+};
 
 // How far ahead of their use codes are asked for: longer than memory takes at the pace of one row.
 inline constexpr size_t kPrefetchBytes = 2048;
@@ -60,11 +113,9 @@ template <typename Fmt, int kRows, int kParts>
 [[gnu::noinline]] void quantized_tile(const MatmulArgs& m, int64_t group, int part, int64_t row) {
   using native::F, native::Quad;
   using Dot = native::Dot<Fmt::kMaxCode>;
-  constexpr int kSubs = kBlockCols / Fmt::kSub;
-  constexpr size_t kNumber = Fmt::kF32 ? 4 : 2;
-  constexpr size_t kCodesOfPart = 4 * native::kLanes, kNumbersOfPart = native::kLanes * kNumber;
+  constexpr int kSubs = Fmt::kSubs;
   const int64_t blocks = m.w.cols / kBlockCols;
-  const uint8_t* w = m.w.data.raw() + static_cast<size_t>(group * blocks) * Fmt::kBlockBytes;
+  Blocks<Fmt> w(m.w, group);
   const int8_t* q = m.xq.q.raw() + row * m.w.cols;
   const float* d = m.xq.d.raw() + row * blocks;
   const int32_t* sum16 = m.xq.sum16.raw() + row * blocks * 2;
@@ -75,16 +126,8 @@ template <typename Fmt, int kRows, int kParts>
   for (auto& of_row : acc) {
     for (F& a : of_row) a = native::set1(0.0f);
   }
-  for (int64_t b = 0; b < blocks; ++b, w += Fmt::kBlockBytes) {
-    if (part == 0) {
-      for (size_t line = 0; line < Fmt::kBlockBytes; line += 64) __builtin_prefetch(w + kPrefetchBytes + line);
-    }
-    const uint8_t* codes = w + static_cast<size_t>(part) * kCodesOfPart;
-    const uint8_t* numbers = w + Fmt::kCodeBytes + static_cast<size_t>(part) * kNumbersOfPart;
-    const auto number = [&](int s, int p) {
-      return load_scales<Fmt::kF32>(numbers + static_cast<size_t>(s) * kGroupRows * kNumber +
-                                    static_cast<size_t>(p) * kNumbersOfPart);
-    };
+  for (int64_t b = 0; b < blocks; ++b, w.next()) {
+    if (part == 0) w.prefetch(kPrefetchBytes);
     for (int sub = 0; sub < kSubs; ++sub) {
       Dot dots[kRows][kParts];
       const auto add_columns = [&](int j) {
@@ -93,8 +136,8 @@ template <typename Fmt, int kRows, int kParts>
         const int j1 = kSubs == 1 ? j + 4 : 4 * sub + j + 1;
         native::C c0[kParts], c1[kParts];
         for (int p = 0; p < kParts; ++p) {
-          c0[p] = codes_of<Fmt>(codes + static_cast<size_t>(p) * kCodesOfPart, j0);
-          c1[p] = codes_of<Fmt>(codes + static_cast<size_t>(p) * kCodesOfPart, j1);
+          c0[p] = codes_of<Fmt>(w.codes(part + p), j0);
+          c1[p] = codes_of<Fmt>(w.codes(part + p), j1);
         }
         for (int r = 0; r < kRows; ++r) {
           const int8_t* qr = q + r * m.w.cols + b * kBlockCols;
@@ -110,7 +153,7 @@ template <typename Fmt, int kRows, int kParts>
         for (int j = 0; j < 4; j += kSubs) add_columns(j);
       }
       for (int p = 0; p < kParts; ++p) {
-        const F scale = number(sub, p);
+        const F scale = w.number(sub, part + p);
         for (int r = 0; r < kRows; ++r) {
           const int32_t* sums = sum16 + (r * blocks + b) * 2;
           const auto sum = [&] {
@@ -124,7 +167,7 @@ template <typename Fmt, int kRows, int kParts>
     if constexpr (Fmt::kMin) {
       for (int s = 0; s < kSubs; ++s) {
         for (int p = 0; p < kParts; ++p) {
-          const F minimum = number(kSubs + s, p);
+          const F minimum = w.number(kSubs + s, part + p);
           for (int r = 0; r < kRows; ++r) {
             acc[r][p] = fma(minimum, native::set1(ds[(r * blocks + b) * kSubs + s]), acc[r][p]);
           }
@@ -148,10 +191,9 @@ template <typename Fmt>
 [[gnu::noinline]] void tall_tile(const MatmulArgs& m, int64_t group, int part, int64_t row, int n) {
   using native::C, native::F;
   using Dot = native::Dot<Fmt::kMaxCode>;
-  constexpr int kSubs = kBlockCols / Fmt::kSub, kQuads = 8 / kSubs;
-  constexpr size_t kNumber = Fmt::kF32 ? 4 : 2;
+  constexpr int kSubs = Fmt::kSubs, kQuads = 8 / kSubs;
   const int64_t cols = m.w.cols, blocks = cols / kBlockCols;
-  const uint8_t* w = m.w.data.raw() + static_cast<size_t>(group * blocks) * Fmt::kBlockBytes;
+  Blocks<Fmt> w(m.w, group);
   const int8_t* q = m.xq.q.raw() + row * cols;
   const float* d = m.xq.d.raw() + row * blocks;
   const int32_t* sum16 = m.xq.sum16.raw() + row * blocks * 2;
@@ -160,22 +202,17 @@ template <typename Fmt>
 
   F acc[kMaxRows];
   for (F& a : acc) a = native::set1(0.0f);
-  for (int64_t b = 0; b < blocks; ++b, w += Fmt::kBlockBytes, q += kBlockCols) {
-    if (part == 0) {
-      for (size_t line = 0; line < Fmt::kBlockBytes; line += 64) __builtin_prefetch(w + kPrefetchBytes + line);
-    }
-    const uint8_t* codes = w + static_cast<size_t>(part) * 4 * native::kLanes;
-    const uint8_t* numbers = w + Fmt::kCodeBytes + static_cast<size_t>(part) * native::kLanes * kNumber;
-    const auto number = [&](int i) { return load_scales<Fmt::kF32>(numbers + static_cast<size_t>(i) * kGroupRows * kNumber); };
+  for (int64_t b = 0; b < blocks; ++b, w.next(), q += kBlockCols) {
+    if (part == 0) w.prefetch(kPrefetchBytes);
     F minimum[kSubs];
     if constexpr (Fmt::kMin) {
-      for (int s = 0; s < kSubs; ++s) minimum[s] = number(kSubs + s);
+      for (int s = 0; s < kSubs; ++s) minimum[s] = w.number(kSubs + s, part);
     }
 #pragma GCC unroll 2
     for (int sub = 0; sub < kSubs; ++sub) {
       C c[kQuads];
-      for (int i = 0; i < kQuads; ++i) c[i] = codes_of<Fmt>(codes, kQuads * sub + i);
-      const F scale = number(sub);
+      for (int i = 0; i < kQuads; ++i) c[i] = codes_of<Fmt>(w.codes(part), kQuads * sub + i);
+      const F scale = w.number(sub, part);
       const int8_t* qr = q + kQuads * 4 * sub;
 #pragma GCC unroll 1
       for (int r = 0; r < n; ++r, qr += cols) {
@@ -313,23 +350,26 @@ inline void run_weight(const MatmulArgs& m, int64_t begin, int64_t end, float* s
       default: return run_groups<FloatTiles<F32Weights>>(m, begin, end, scratch);
     }
   }
-  if (l.bits == 4) {
-    if (l.sub == 16) {
-      return l.has_min ? run_quantized<Format<4, 16, true, false, true, 15>>(m, begin, end, scratch)
-                       : run_quantized<Format<4, 16, false, true, true, 15>>(m, begin, end, scratch);
-    }
-    if (!l.has_min) return run_quantized<Format<4, 32, false, true, false, 15>>(m, begin, end, scratch);
-    return l.f32_scales ? run_quantized<Format<4, 32, true, false, true, 15>>(m, begin, end, scratch)
-                        : run_quantized<Format<4, 32, true, false, false, 15>>(m, begin, end, scratch);
+  using enum ScaleKind;
+  switch (m.w.type) {
+#define DECANT_RUN(type, ...) \
+  case DType::type: return run_quantized<Format<__VA_ARGS__>>(m, begin, end, scratch)
+    DECANT_RUN(kQ4_0, 4, 32, false, true, kF16, 15);
+    DECANT_RUN(kQ4_1, 4, 32, true, false, kF16, 15);
+    DECANT_RUN(kQ5_0, 5, 32, false, true, kF16, 31);
+    DECANT_RUN(kQ5_1, 5, 32, true, false, kF16, 31);
+    DECANT_RUN(kQ8_0, 8, 32, false, true, kF16, 255);
+    DECANT_RUN(kIQ4_NL, 4, 32, false, true, kF16, 255, CodeTable::kIq4);
+    DECANT_RUN(kIQ4_XS, 4, 32, false, true, kSuper, 255, CodeTable::kIq4);
+    DECANT_RUN(kMXFP4, 4, 32, false, true, kF32, 255, CodeTable::kMxfp4);
+    DECANT_RUN(kQ2_K, 4, 16, true, false, kSuper, 15);
+    DECANT_RUN(kQ3_K, 4, 16, false, true, kSuper, 15);
+    DECANT_RUN(kQ4_K, 4, 32, true, false, kSuper, 15);
+    DECANT_RUN(kQ5_K, 5, 32, true, false, kSuper, 31);
+    DECANT_RUN(kQ6_K, 6, 16, false, true, kSuper, 63);
+#undef DECANT_RUN
+    default: return;
   }
-  if (l.sub == 16) return run_quantized<Format<8, 16, false, true, true, 63>>(m, begin, end, scratch);
-  if (l.has_min) {
-    return l.f32_scales ? run_quantized<Format<8, 32, true, false, true, 63>>(m, begin, end, scratch)
-                        : run_quantized<Format<8, 32, true, false, false, 63>>(m, begin, end, scratch);
-  }
-  if (l.zero != 128) return run_quantized<Format<8, 32, false, true, false, 63>>(m, begin, end, scratch);
-  return l.f32_scales ? run_quantized<Format<8, 32, false, true, true, 255>>(m, begin, end, scratch)
-                      : run_quantized<Format<8, 32, false, true, false, 255>>(m, begin, end, scratch);
 }
 
 // Groups [begin, end) of a weight, for many rows a few groups at a time: their codes stay in the cache while rows pass.

@@ -18,23 +18,33 @@ inline float weight_at(const Weight& w, const uint8_t* group, int64_t col, int r
     const uint16_t h = reinterpret_cast<const uint16_t*>(group)[i];
     return l.float_type == DType::kF16 ? half_to_float(h) : bf16_to_float(h);
   }
-  const uint8_t* block = group + static_cast<size_t>(col / kBlockCols) * l.block_bytes();
+  const int64_t b = col / kBlockCols;
+  const uint8_t* block = group + l.block_offset(b);
   const int c = static_cast<int>(col % kBlockCols);
+  const int lane = 4 * row + c % 4;
   int code;
   if (l.bits == 8) {
-    code = block[(c / 4) * 64 + 4 * row + c % 4];
+    code = block[(c / 4) * 64 + lane];
   } else {
-    const uint8_t byte = block[((c % 16) / 4) * 64 + 4 * row + c % 4];
+    const uint8_t byte = block[((c % 16) / 4) * 64 + lane];
     code = c < 16 ? byte & 15 : byte >> 4;
+    if (l.bits == 5) code |= (block[256 + lane] >> (c / 4) & 1) << 4;
+    if (l.bits == 6) code |= (block[256 + 64 * (c / 16) + lane] >> (2 * (c % 16 / 4)) & 3) << 4;
+    if (l.table != CodeTable::kNone) code = (l.table == CodeTable::kIq4 ? kIq4Values : kMxfp4Values)[code] + 128;
   }
-  const auto number = [&](const uint8_t* p) {
+  const auto number = [&](const uint8_t* p, const uint8_t* header) {
     const int i = c / l.sub * kGroupRows + row;
-    return l.f32_scales ? reinterpret_cast<const float*>(p)[i] : half_to_float(reinterpret_cast<const uint16_t*>(p)[i]);
+    switch (l.scales) {
+      case ScaleKind::kF32: return reinterpret_cast<const float*>(p)[i];
+      case ScaleKind::kF16: return half_to_float(reinterpret_cast<const uint16_t*>(p)[i]);
+      default: return half_to_float(reinterpret_cast<const uint16_t*>(header)[row]) * static_cast<int8_t>(p[i]);
+    }
   };
   const float u = static_cast<float>(code - l.zero);
   const uint8_t* scales = block + l.code_bytes();
-  const float s = number(scales);
-  return l.has_min ? std::fma(s, u, number(scales + l.scale_bytes())) : s * u;
+  const uint8_t* header = group + l.header_offset(b);
+  const float s = number(scales, header);
+  return l.has_min ? std::fma(s, u, number(scales + l.scale_bytes(), header + 2 * kGroupRows)) : s * u;
 }
 
 inline void embed(Queue& queue, const Weight& w, DevPtr<const int32_t> tokens, int64_t rows, float scale,

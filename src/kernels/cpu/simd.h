@@ -55,6 +55,13 @@ struct C { __m512i v; };
 inline C load_codes(const uint8_t* p) { return {_mm512_loadu_si512(p)}; }
 inline C low_nibbles(C c) { return {_mm512_and_si512(c.v, _mm512_set1_epi8(15))}; }
 inline C high_nibbles(C c) { return {_mm512_and_si512(_mm512_srli_epi16(c.v, 4), _mm512_set1_epi8(15))}; }
+// c | (plane << left & mask), bits; left may be negative.
+inline C with_bits(C c, C plane, int left, int mask) {
+  const __m512i moved = left >= 0 ? _mm512_slli_epi16(plane.v, static_cast<unsigned>(left)) : _mm512_srli_epi16(plane.v, static_cast<unsigned>(-left));
+  return {_mm512_or_si512(c.v, _mm512_and_si512(moved, _mm512_set1_epi8(static_cast<char>(mask))))};
+}
+inline C look_up(C c, const uint8_t* table) { return {_mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table))), c.v)}; }
+inline F load_bytes(const uint8_t* p) { return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))}; }
 // Four activations, in every lane.
 struct Quad { __m512i v; };
 inline Quad load_quad(const int8_t* q) { int32_t four; std::memcpy(&four, q, 4); return {_mm512_set1_epi32(four)}; }
@@ -151,10 +158,17 @@ inline F to_float(I x) { return {_mm256_cvtepi32_ps(x.v)}; }
 inline C load_codes(const uint8_t* p) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))}; }
 inline C low_nibbles(C c) { return {_mm256_and_si256(c.v, _mm256_set1_epi8(15))}; }
 inline C high_nibbles(C c) { return {_mm256_and_si256(_mm256_srli_epi16(c.v, 4), _mm256_set1_epi8(15))}; }
+inline C with_bits(C c, C plane, int left, int mask) {
+  const __m256i moved = left >= 0 ? _mm256_slli_epi16(plane.v, left) : _mm256_srli_epi16(plane.v, -left);
+  return {_mm256_or_si256(c.v, _mm256_and_si256(moved, _mm256_set1_epi8(static_cast<char>(mask))))};
+}
+inline C look_up(C c, const uint8_t* table) { return {_mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table))), c.v)}; }
+inline F load_bytes(const uint8_t* p) { return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))))}; }
 inline Quad load_quad(const int8_t* q) { int32_t four; std::memcpy(&four, q, 4); return {_mm256_set1_epi32(four)}; }
 inline __m256i add_pairs(__m256i acc, __m256i words) { return _mm256_add_epi32(acc, _mm256_madd_epi16(words, _mm256_set1_epi16(1))); }
 // pmaddubsw adds two products of an unsigned and a signed byte in 16 bits, saturating; codes of activations are at most 127.
 // Codes up to 15: 8 such sums are below 2^15, so words are widened once at the end.
+// Codes up to 31: 4 are, so there are two such words that take turns.
 // Codes up to 63: 2 are (4 * 63 * 127 = 32,004).
 // Any codes (of zero 128): |u - 128| <= 128 times the activation with the sign of u - 128; one is below 2^15 (32,512). The
 // start is then not -128 times the sum of the activations but 0: prepare() has taken the 128 off.
@@ -172,6 +186,20 @@ struct Dot<15> {
   }
   I sum() const { return {_mm256_madd_epi16(words, _mm256_set1_epi16(1))}; }
   I sum(int32_t start) const { return {add_pairs(_mm256_set1_epi32(start), words)}; }
+};
+template <>
+struct Dot<31> {
+  __m256i words, others;
+  Dot() : words(_mm256_setzero_si256()), others(words) {}
+  static C prepare(C c) { return c; }
+  void add(C c0, C c1, Quad q0, Quad q1) {
+    const __m256i pairs = _mm256_add_epi16(_mm256_maddubs_epi16(c0.v, q0.v), _mm256_maddubs_epi16(c1.v, q1.v));
+    const __m256i next = _mm256_add_epi16(words, pairs);
+    words = others;
+    others = next;
+  }
+  I sum() const { return {add_pairs(_mm256_madd_epi16(words, _mm256_set1_epi16(1)), others)}; }
+  I sum(int32_t start) const { return {add_pairs(add_pairs(_mm256_set1_epi32(start), words), others)}; }
 };
 template <>
 struct Dot<63> {
@@ -250,6 +278,13 @@ struct C { uint8_t v[64]; };
 inline C load_codes(const uint8_t* p) { C r; std::memcpy(r.v, p, 64); return r; }
 inline C low_nibbles(const C& c) { C r; for (int i = 0; i < 64; ++i) r.v[i] = c.v[i] & 15; return r; }
 inline C high_nibbles(const C& c) { C r; for (int i = 0; i < 64; ++i) r.v[i] = static_cast<uint8_t>(c.v[i] >> 4); return r; }
+inline C with_bits(const C& c, const C& plane, int left, int mask) {
+  C r;
+  for (int i = 0; i < 64; ++i) r.v[i] = static_cast<uint8_t>(c.v[i] | ((left >= 0 ? plane.v[i] << left : plane.v[i] >> -left) & mask));
+  return r;
+}
+inline C look_up(const C& c, const uint8_t* table) { C r; for (int i = 0; i < 64; ++i) r.v[i] = table[c.v[i]]; return r; }
+inline F load_bytes(const uint8_t* p) { F r; DECANT_LANES(r.v[i] = static_cast<float>(static_cast<int8_t>(p[i]))); return r; }
 struct Quad { int8_t v[4]; };
 inline Quad load_quad(const int8_t* q) { Quad r; std::memcpy(r.v, q, 4); return r; }
 inline I dot4(const I& acc, const C& c, const Quad& q) {

@@ -91,25 +91,47 @@ struct BlockView {
   const uint8_t* codes;
   const uint8_t* scales;
   const uint8_t* mins;
+  const uint8_t* header;
 };
 
 __device__ BlockView block_view(const uint8_t* data, const WeightLayout& l, int64_t cols, int64_t group,
                                 int64_t block) {
+  const int64_t number = l.scales == ScaleKind::kF32 ? 4 : l.scales == ScaleKind::kF16 ? 2 : 1;
   const int64_t code_bytes = l.bits * 64;
-  const int64_t scale_bytes = (32 / l.sub) * 16 * (l.f32_scales ? 4 : 2);
+  const int64_t scale_bytes = (32 / l.sub) * 16 * number;
   const int64_t bytes = code_bytes + scale_bytes * (l.has_min ? 2 : 1);
-  const uint8_t* p = data + (group * (cols / 32) + block) * bytes;
-  return {p, p + code_bytes, p + code_bytes + scale_bytes};
+  const int64_t header = l.scales == ScaleKind::kSuper ? (l.has_min ? 64 : 32) : 0;
+  const uint8_t* g = data + group * (cols / 32 * bytes + cols / 256 * header);
+  const uint8_t* p = g + block * bytes + (block / 8 + 1) * header;
+  return {p, p + code_bytes, p + code_bytes + scale_bytes, g + block / 8 * (8 * bytes + header)};
 }
+
+__constant__ int8_t iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+__constant__ int8_t mxfp4_values[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
 
 __device__ int code_at(const BlockView& b, const WeightLayout& l, int row, int col) {
-  if (l.bits == 8) return b.codes[(col / 4) * 64 + 4 * row + col % 4];
-  const int byte = b.codes[((col % 16) / 4) * 64 + 4 * row + col % 4];
-  return col < 16 ? byte & 15 : byte >> 4;
+  const int lane = 4 * row + col % 4;
+  if (l.bits == 8) return b.codes[(col / 4) * 64 + lane];
+  const int byte = b.codes[((col % 16) / 4) * 64 + lane];
+  int code = col < 16 ? byte & 15 : byte >> 4;
+  if (l.bits == 5) code |= (b.codes[256 + lane] >> (col / 4) & 1) << 4;
+  if (l.bits == 6) code |= (b.codes[256 + 64 * (col / 16) + lane] >> (2 * (col % 16 / 4)) & 3) << 4;
+  if (l.table == CodeTable::kIq4) code = iq4_values[code] + 128;
+  if (l.table == CodeTable::kMxfp4) code = mxfp4_values[code] + 128;
+  return code;
 }
 
-__device__ float number_at(const uint8_t* p, bool f32, int i) {
-  return f32 ? reinterpret_cast<const float*>(p)[i] : __half2float(reinterpret_cast<const __half*>(p)[i]);
+// Number i (sub-block times 16 plus row) of a block's scales or minimums; `d` is the header's number of the row.
+__device__ float number_at(const uint8_t* p, const WeightLayout& l, int i, const uint8_t* d) {
+  if (l.scales == ScaleKind::kF32) return reinterpret_cast<const float*>(p)[i];
+  if (l.scales == ScaleKind::kF16) return __half2float(reinterpret_cast<const __half*>(p)[i]);
+  return __fmul_rn(__half2float(*reinterpret_cast<const __half*>(d)), static_cast<float>(static_cast<int8_t>(p[i])));
+}
+__device__ float scale_at(const BlockView& b, const WeightLayout& l, int sub, int row) {
+  return number_at(b.scales, l, sub * 16 + row, b.header + 2 * row);
+}
+__device__ float min_at(const BlockView& b, const WeightLayout& l, int sub, int row) {
+  return number_at(b.mins, l, sub * 16 + row, b.header + 32 + 2 * row);
 }
 
 __global__ void embed_kernel(const uint8_t* data, WeightLayout l, int64_t cols, const int32_t* tokens, int64_t rows,
@@ -127,10 +149,9 @@ __global__ void embed_kernel(const uint8_t* data, WeightLayout l, int64_t cols, 
   } else {
     const BlockView b = block_view(data, l, cols, group, col / 32);
     const int c = static_cast<int>(col % 32);
-    const int k = (c / l.sub) * 16 + row;
-    const float s = number_at(b.scales, l.f32_scales, k);
+    const float s = scale_at(b, l, c / l.sub, row);
     const float u = static_cast<float>(code_at(b, l, row, c) - l.zero);
-    w = l.has_min ? __fmaf_rn(s, u, number_at(b.mins, l.f32_scales, k)) : __fmul_rn(s, u);
+    w = l.has_min ? __fmaf_rn(s, u, min_at(b, l, c / l.sub, row)) : __fmul_rn(s, u);
   }
   out[i] = __fmul_rn(w, scale);
 }
@@ -157,12 +178,12 @@ __global__ void matmul_kernel(const uint8_t* data, WeightLayout l, int64_t outpu
       for (int s = 0; s < subs; ++s) {
         int dot = 0;
         for (int c = s * l.sub; c < (s + 1) * l.sub; ++c) dot += (code_at(b, l, row, c) - l.zero) * qb[c];
-        acc = __fmaf_rn(static_cast<float>(dot), __fmul_rn(number_at(b.scales, l.f32_scales, s * 16 + row), db), acc);
+        acc = __fmaf_rn(static_cast<float>(dot), __fmul_rn(scale_at(b, l, s, row), db), acc);
       }
       if (!l.has_min) continue;
       for (int s = 0; s < subs; ++s) {
         const float ds = l.sub == 32 ? ds32[t * (cols / 32) + block] : ds16[t * (cols / 16) + block * 2 + s];
-        acc = __fmaf_rn(number_at(b.mins, l.f32_scales, s * 16 + row), ds, acc);
+        acc = __fmaf_rn(min_at(b, l, s, row), ds, acc);
       }
     }
   }
