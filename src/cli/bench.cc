@@ -30,8 +30,10 @@ std::string processor_name() {
   return "unknown";
 }
 
+// Operations are counted two for each multiply-add of a matrix product.
 struct Roofs {
-  double bytes_per_s = 0, ops_per_s = 0;
+  double bytes_per_s = 0;
+  std::map<DType, double> ops_per_s;  // of products of each type of weight
 };
 
 // What a work needs at least, for the shares of the roofs.
@@ -39,7 +41,7 @@ struct Work {
   std::string name;
   double tokens = 0;  // per measurement
   double bytes = 0;   // read at least
-  double ops = 0;     // two for each multiply-add of a matrix product
+  double layer_rows = 0, head_rows = 0;  // rows through the layers, and through the LM head
   int tokens_per_step = 0;
 };
 
@@ -108,7 +110,44 @@ class Bench {
     const Model& model = *session_->model;
     roofs_.bytes_per_s =
         std::max(roofs_.bytes_per_s, measure_read_bandwidth(*session_->device, model.bytes_per_token()));
-    roofs_.ops_per_s = std::max(roofs_.ops_per_s, measure_int8_peak(*session_->device));
+    for (const auto& [type, ops] : layer_ops()) measure_peak(type);
+    measure_peak(model.output().type);
+  }
+
+  void measure_peak(DType type) {
+    double& best = roofs_.ops_per_s[type];
+    best = std::max(best, measure_product_peak(*session_->device, type));
+  }
+
+  // Operations of one row through the layers, by type of weight.
+  std::map<DType, double> layer_ops() const {
+    std::map<DType, double> ops;
+    for (int i = 0; i < session_->model->config().n_layers(); ++i) {
+      const LayerWeights& l = session_->model->layer(i);
+      for (const Weight* w : {&l.q, &l.k, &l.v, &l.o, &l.gate, &l.up, &l.down}) {
+        ops[w->type] += 2 * static_cast<double>(w->rows) * static_cast<double>(w->cols);
+      }
+    }
+    return ops;
+  }
+  // Seconds that products of so many rows take at least; 0 if that is unknown.
+  double product_seconds(double layer_rows, double head_rows) const {
+    double seconds = 0;
+    const auto add = [&](DType type, double ops) {
+      const auto peak = roofs_.ops_per_s.find(type);
+      if (peak == roofs_.ops_per_s.end() || peak->second <= 0) return false;
+      seconds += ops / peak->second;
+      return true;
+    };
+    for (const auto& [type, ops] : layer_ops()) {
+      if (!add(type, ops * layer_rows)) return 0;
+    }
+    return add(session_->model->output().type, 2 * session_->model->macs_output() * head_rows) ? seconds : 0;
+  }
+  double layer_ops_per_s() const {
+    double ops = 0;
+    for (const auto& [type, n] : layer_ops()) ops += n;
+    return rate(ops, product_seconds(1, 0));
   }
 
   // Tokens from a fixed stream; what they are does not matter to the time.
@@ -180,7 +219,8 @@ class Bench {
     work.tokens_per_step = std::min(n, chunk);
     work.bytes =
         static_cast<double>(model.bytes_per_token()) * steps + cache_bytes(options_.depth, options_.depth) * steps;
-    work.ops = 2 * (n * (model.macs_per_row() - model.macs_output()) + rows_with_logits * model.macs_output());
+    work.layer_rows = n;
+    work.head_rows = rows_with_logits;
     DECANT_TRY(const SequenceId sequence, prepared(options_.depth));
     Result<Measured> measured = repeat(std::move(work), [&]() -> Result<double> {
       const std::vector<TokenId> tokens = some_tokens(n);
@@ -210,7 +250,7 @@ class Bench {
     work.tokens = static_cast<double>(n) * batch;
     work.tokens_per_step = batch;
     work.bytes = n * (static_cast<double>(model.bytes_per_token()) + batch * cache_bytes(depth, depth + n));
-    work.ops = 2 * work.tokens * model.macs_per_row();
+    work.layer_rows = work.head_rows = work.tokens;
     std::vector<SequenceId> sequences;
     for (int i = 0; i < batch; ++i) {
       DECANT_TRY(const SequenceId sequence, prepared(depth));
@@ -288,7 +328,7 @@ class Bench {
       text +=
           fmt::format("weights read per step {}; reading {:.1f} GB/s",
                       size_text(static_cast<int64_t>(session_->model->bytes_per_token())), roofs_.bytes_per_s / 1e9);
-      if (roofs_.ops_per_s > 0) text += fmt::format(", int8 dot products {:.0f} GOP/s", roofs_.ops_per_s / 1e9);
+      if (layer_ops_per_s() > 0) text += fmt::format(", products of the layers {:.0f} GOP/s", layer_ops_per_s() / 1e9);
       text += " (measured now and after each work, the best counts)\n";
     }
     return text + fmt::format("{:<28} {:>10} {:>18} {:>10} {:>9} {:>9}\n", "work", "tokens/s", "least - greatest", "ms",
@@ -298,8 +338,9 @@ class Bench {
   double share_of_bandwidth(const Measured& m) const {
     return rate(m.work.bytes, m.median()) / std::max(roofs_.bytes_per_s, 1.0);
   }
+  // 0 if unknown.
   double share_of_peak(const Measured& m) const {
-    return rate(m.work.ops, m.median()) / std::max(roofs_.ops_per_s, 1.0);
+    return product_seconds(m.work.layer_rows, m.work.head_rows) / std::max(m.median(), 1e-9);
   }
 
   std::string line(const Measured& m) const {
@@ -309,7 +350,7 @@ class Bench {
         "{:<28} {:>10.1f} {:>18} {:>10.2f} {:>9} {:>9}", m.work.name, rate(m.work.tokens, m.median()),
         fmt::format("{:.1f} - {:.1f}", rate(m.work.tokens, m.seconds.back()), rate(m.work.tokens, m.seconds.front())),
         m.median() * 1e3, percent(known && roofs_.bytes_per_s > 0 ? share_of_bandwidth(m) : 0),
-        percent(known && roofs_.ops_per_s > 0 ? share_of_peak(m) : 0));
+        percent(known ? share_of_peak(m) : 0));
     if (m.peak_memory > 0) text += fmt::format("  {} at most", size_text(m.peak_memory));
     return text + "\n";
   }
@@ -327,7 +368,7 @@ class Bench {
       json["weight_bytes"] = session_->model->weight_bytes();
       json["bytes_per_step"] = session_->model->bytes_per_token();
       json["read_bytes_per_s"] = roofs_.bytes_per_s;
-      json["int8_ops_per_s"] = roofs_.ops_per_s > 0 ? Json(roofs_.ops_per_s) : Json(nullptr);
+      json["product_ops_per_s"] = layer_ops_per_s() > 0 ? Json(layer_ops_per_s()) : Json(nullptr);
     }
     Json& list = json["results"] = Json::array();
     for (const Measured& m : results_) {
@@ -342,7 +383,7 @@ class Bench {
       entry["repeat"] = m.seconds.size();
       if (m.work.bytes > 0) {
         entry["share_of_bandwidth"] = roofs_.bytes_per_s > 0 ? Json(share_of_bandwidth(m)) : Json(nullptr);
-        entry["share_of_peak"] = roofs_.ops_per_s > 0 ? Json(share_of_peak(m)) : Json(nullptr);
+        entry["share_of_peak"] = share_of_peak(m) > 0 ? Json(share_of_peak(m)) : Json(nullptr);
       }
       if (m.peak_memory > 0) entry["peak_memory_bytes"] = m.peak_memory;
       list.push_back(std::move(entry));

@@ -8,6 +8,8 @@
 #include <chrono>
 #include <cstdint>
 #include <cstring>
+#include <utility>
+#include <vector>
 
 #include "kernels/cpu/cpu_queue.h"
 #include "kernels/table.h"
@@ -20,7 +22,7 @@ template <typename Pass>
 double best_seconds(const Pass& pass) {
   using Clock = std::chrono::steady_clock;
   constexpr int kMinPasses = 5, kMaxPasses = 50;
-  constexpr double kBudget = 0.1;
+  constexpr double kBudget = 0.05;
   double best = 1e30;
   double total = 0;
   for (int i = 0; i < kMinPasses || (i < kMaxPasses && total < kBudget); ++i) {
@@ -103,67 +105,6 @@ double cpu_bandwidth(CpuQueue& queue, uint8_t* data, size_t bytes) {
   return static_cast<double>(lines * 64 * threads * repeats) / seconds;
 }
 
-// The loops below keep 12 (8) sums in flight: latency 5 x 2 units is 10. The empty asm statements hide from the
-// compiler that the operands stay what they are. Each returns the multiply-adds of one round.
-
-__attribute__((target("avx512f,avx512vnni"))) int dots_avx512(int64_t rounds) {
-  constexpr int kSums = 12;
-  __m512i acc[kSums];
-  __m512i codes = _mm512_set1_epi8(3);
-  const __m512i q = _mm512_set1_epi8(5);
-  for (__m512i& a : acc) a = _mm512_setzero_si512();
-  for (int64_t i = 0; i < rounds; ++i) {
-    for (__m512i& a : acc) {
-      asm volatile("" : "+v"(codes));
-      a = _mm512_dpbusd_epi32(a, codes, q);
-    }
-  }
-  keep(acc);
-  return kSums * 64;
-}
-
-// Byte products summed in 16 bits, the table's fastest product (4-bit codes); widening them once a block is left out.
-__attribute__((target("avx2"))) int dots_avx2(int64_t rounds) {
-  constexpr int kSums = 8;
-  __m256i acc[kSums];
-  __m256i codes = _mm256_set1_epi8(3);
-  const __m256i q = _mm256_set1_epi8(5);
-  for (__m256i& a : acc) a = _mm256_setzero_si256();
-  for (int64_t i = 0; i < rounds; ++i) {
-    for (__m256i& a : acc) {
-      asm volatile("" : "+x"(codes));
-      a = _mm256_add_epi16(a, _mm256_maddubs_epi16(codes, q));
-    }
-  }
-  keep(acc);
-  return kSums * 32;
-}
-
-int dots_plain(int64_t rounds) {
-  uint8_t codes[64];
-  int8_t q[4] = {1, -2, 3, -4};
-  int32_t acc[16] = {};
-  for (int i = 0; i < 64; ++i) codes[i] = static_cast<uint8_t>(i);
-  for (int64_t i = 0; i < rounds; ++i) {
-    // Sums wrap: only their cost matters.
-    asm volatile("" : "+m"(codes), "+m"(q));
-    for (int j = 0; j < 16; ++j) {
-      const int dot = codes[4 * j] * q[0] + codes[4 * j + 1] * q[1] + codes[4 * j + 2] * q[2] + codes[4 * j + 3] * q[3];
-      acc[j] = static_cast<int32_t>(static_cast<uint32_t>(acc[j]) + static_cast<uint32_t>(dot));
-    }
-  }
-  keep(acc);
-  return 64;
-}
-
-using Dots = int (*)(int64_t rounds);
-
-Dots dots_of(std::string_view table) {
-  if (table == "avx512") return dots_avx512;
-  if (table == "avx2") return dots_avx2;
-  return dots_plain;
-}
-
 double copy_bandwidth(Device& device, DeviceBuffer& buffer) {
   constexpr int kCopies = 8;
   const size_t half = buffer.size() / 2;
@@ -189,24 +130,34 @@ double measure_read_bandwidth(Device& device, size_t bytes) {
   return cpu_bandwidth(static_cast<CpuQueue&>(device.queue()), buffer->ptr<uint8_t>().raw(), bytes);
 }
 
-double measure_int8_peak(Device& device) {
+double measure_product_peak(Device& device, DType type) {
   if (device.kind() != "cpu") return 0.0;
-  ThreadPool& pool = static_cast<CpuQueue&>(device.queue()).pool();
-  const Dots dots = dots_of(device.table().name);
-  int64_t rounds = 1 << 14;
-  int macs = 0;
-  const auto pass = [&] {
-    pool.parallel_for(pool.threads(), 1, [&](int64_t begin, int64_t end, int) {
-      for (int64_t i = begin; i < end; ++i) {
-        const int n = dots(rounds);
-        if (i == 0) macs = n;
-      }
-    });
+  constexpr int64_t kRows = 64, kCols = 512;
+  // Of all outputs a thread has its part in its second-level cache.
+  const int64_t outputs = int64_t{device.threads()} * 256;
+  Weight w{.layout = layout_of(type), .type = type, .rows = outputs, .cols = kCols};
+  std::vector<DeviceBuffer> buffers;
+  bool ok = true;
+  const auto allocate = [&](size_t bytes) {
+    auto buffer = device.alloc(bytes);
+    ok = ok && buffer.ok();
+    buffers.push_back(buffer.ok() ? std::move(buffer).value() : DeviceBuffer());
+    return buffers.back().ptr<uint8_t>();
   };
-  // Rounds so that a pass takes about 10 ms.
-  while (best_seconds(pass) < 5e-3 && rounds < (int64_t{1} << 32)) rounds *= 4;
-  const double seconds = best_seconds(pass);
-  return 2.0 * macs * static_cast<double>(rounds) * pool.threads() / seconds;
+  constexpr size_t kElements = kRows * kCols;
+  w.data = allocate(w.bytes());
+  const DevPtr<float> x = allocate(kElements * 4).cast<float>();
+  const DevPtr<float> y = allocate(static_cast<size_t>(kRows * outputs) * 4).cast<float>();
+  const QuantizedRows xq{.q = allocate(kElements).cast<int8_t>(),
+                         .d = allocate(kElements / 32 * 4).cast<float>(),
+                         .sum16 = allocate(kElements / 16 * 4).cast<int32_t>(),
+                         .ds16 = allocate(kElements / 16 * 4).cast<float>(),
+                         .ds32 = allocate(kElements / 32 * 4).cast<float>()};
+  if (!ok) return 0.0;
+  // Nothing but zeros: the integer paths take no less time, and no float is denormal.
+  const MatmulArgs args{.w = w, .x = x, .xq = xq, .rows = kRows, .y = y, .ldy = outputs};
+  const double seconds = best_seconds([&] { device.table().matmul(device.queue(), {&args, 1}); });
+  return 2.0 * static_cast<double>(kElements) * static_cast<double>(outputs) / seconds;
 }
 
 }  // namespace decant

@@ -7,6 +7,7 @@
 
 #include <cstddef>
 
+#include "base/dtype.h"
 #include "kernels/device.h"
 
 namespace decant {
@@ -17,9 +18,9 @@ namespace decant {
 // of the buffer. 0 if there is no memory for the buffer or the device failed.
 double measure_read_bandwidth(Device& device, size_t bytes);
 
-// Operations per second, two for each multiply-add, of the dot product that the device's kernel table takes for 8-bit
-// codes, on registers, with all threads at once; unpacking and scaling are left out, so no matrix product reaches it. 0
-// (unknown) on devices other than "cpu".
-double measure_int8_peak(Device& device);
+// Operations per second, two for each multiply-add, of the table's matrix product of many rows with a weight of `type`
+// that stays in the cache, with all threads at once: the best that the microkernel does, unpacking and scaling
+// included. 0 (unknown) on devices other than "cpu", and without memory.
+double measure_product_peak(Device& device, DType type);
 
 }  // namespace decant

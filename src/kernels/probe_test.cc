@@ -36,10 +36,12 @@ TEST(Probe, PeakIsPlausibleForEveryTable) {
   for (const KernelTable* table : cpu_tables()) {
     auto device = make_cpu_device(2, table->name);
     ASSERT_TRUE(device.ok());
-    const double peak = measure_int8_peak(**device);
-    EXPECT_TRUE(std::isfinite(peak)) << table->name;
-    EXPECT_GT(peak, 1e7) << table->name;
-    EXPECT_LT(peak, 1e15) << table->name;
+    for (DType type : {DType::kF32, DType::kQ4_1, DType::kQ8_0, DType::kQ6_K}) {
+      const double peak = measure_product_peak(**device, type);
+      EXPECT_TRUE(std::isfinite(peak)) << table->name;
+      EXPECT_GT(peak, 1e7) << table->name;
+      EXPECT_LT(peak, 1e15) << table->name;
+    }
   }
 }
 
@@ -50,7 +52,7 @@ TEST(Probe, OtherDevicesAreMeasuredByCopies) {
   const double rate = measure_read_bandwidth(**device, size_t{8} << 20);
   EXPECT_GT(rate, 1e6);
   EXPECT_LT(rate, 1e14);
-  EXPECT_EQ(measure_int8_peak(**device), 0.0);
+  EXPECT_EQ(measure_product_peak(**device, DType::kQ8_0), 0.0);
 }
 
 }  // namespace

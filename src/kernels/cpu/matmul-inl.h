@@ -212,13 +212,29 @@ template <typename Fmt>
     for (int sub = 0; sub < kSubs; ++sub) {
       C c[kQuads];
       for (int i = 0; i < kQuads; ++i) c[i] = codes_of<Fmt>(w.codes(part), kQuads * sub + i);
+      // Where a product takes magnitude and sign, magnitudes are in registers and codes in memory.
+      constexpr bool kHasSigns = requires(Dot dot) { dot.magnitude(c[0]); };
+      [[maybe_unused]] C in_memory[kHasSigns ? kQuads : 1];
+      if constexpr (kHasSigns) {
+        for (int i = 0; i < kQuads; ++i) {
+          in_memory[i] = c[i];
+          c[i] = Dot::magnitude(c[i]);
+        }
+      }
       const F scale = w.number(sub, part);
       const int8_t* qr = q + kQuads * 4 * sub;
 #pragma GCC unroll 1
       for (int r = 0; r < n; ++r, qr += cols) {
         Dot dot;
+        [[maybe_unused]] const C* signs = in_memory;
+        if constexpr (kHasSigns) asm("" : "+r"(signs));  // or the compiler would move the loads out of the loop
         for (int i = 0; i < kQuads; i += 2) {
-          dot.add(c[i], c[i + 1], native::load_quad(qr + 4 * i), native::load_quad(qr + 4 * i + 4));
+          const native::Quad q0 = native::load_quad(qr + 4 * i), q1 = native::load_quad(qr + 4 * i + 4);
+          if constexpr (kHasSigns) {
+            dot.add(c[i], c[i + 1], signs[i], signs[i + 1], q0, q1);
+          } else {
+            dot.add(c[i], c[i + 1], q0, q1);
+          }
         }
         const int64_t at = r * blocks + b;
         const auto sum = [&] {

@@ -215,10 +215,15 @@ struct Dot<63> {
 template <>
 struct Dot<255> {
   __m256i acc;
-  Dot() : acc(_mm256_setzero_si256()) {}  // written out: an implicit constructor would not have the target
+  Dot() : acc(_mm256_setzero_si256()) {}
   static C prepare(C c) { return {_mm256_xor_si256(c.v, _mm256_set1_epi8(-128))}; }
-  static __m256i products(__m256i w, __m256i x) { return _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w)); }
-  void add(C c0, C c1, Quad q0, Quad q1) { acc = add_pairs(add_pairs(acc, products(c0.v, q0.v)), products(c1.v, q1.v)); }
+  static C magnitude(C c) { return {_mm256_abs_epi8(c.v)}; }
+  void add(C c0, C c1, Quad q0, Quad q1) { add(magnitude(c0), magnitude(c1), c0, c1, q0, q1); }
+  // m: the magnitudes of c.
+  void add(C m0, C m1, const C& c0, const C& c1, Quad q0, Quad q1) {
+    acc = add_pairs(acc, _mm256_maddubs_epi16(m0.v, _mm256_sign_epi8(q0.v, c0.v)));
+    acc = add_pairs(acc, _mm256_maddubs_epi16(m1.v, _mm256_sign_epi8(q1.v, c1.v)));
+  }
   I sum() const { return {acc}; }
   I sum(int32_t) const { return {acc}; }
 };
