@@ -39,8 +39,8 @@ struct Roofs {
 // What a work needs at least, for the shares of the roofs.
 struct Work {
   std::string name;
-  double tokens = 0;  // per measurement
-  double bytes = 0;   // read at least
+  double tokens = 0;                     // per measurement
+  double bytes = 0;                      // read at least
   double layer_rows = 0, head_rows = 0;  // rows through the layers, and through the LM head
   int tokens_per_step = 0;
 };

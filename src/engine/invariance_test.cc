@@ -280,8 +280,7 @@ TEST(Generate, SameSeedGivesTheSameTextInEveryBatchAndChunk) {
         for (uint64_t i = 0; i < batch; ++i) requests.push_back(request(i));
         const std::vector<GenerateResult> got = generate(*l.engine, requests, {.prefill_chunk = chunk});
         for (size_t i = 0; i < batch; ++i) {
-          EXPECT_EQ(got[i].tokens, want[i])
-              << table << " batch " << batch << " chunk " << chunk << " request " << i;
+          EXPECT_EQ(got[i].tokens, want[i]) << table << " batch " << batch << " chunk " << chunk << " request " << i;
         }
       }
     }

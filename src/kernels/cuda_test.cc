@@ -1,9 +1,8 @@
 // SPDX-FileCopyrightText: The Decant authors
 // SPDX-License-Identifier: Apache-2.0
-#include "kernels/cuda_device.h"
-
 #include <gtest/gtest.h>
 
+#include "kernels/cuda_device.h"
 #include "kernels/table.h"
 #include "kernels/test_util.h"
 
@@ -12,8 +11,8 @@ namespace {
 
 using namespace kernel_testing;
 
-// That the CUDA table's bits are the specification's is checked by the tests that run over every_table(): kernels, engine
-// and generation. This one says whether they had a device.
+// That the CUDA table's bits are the specification's is checked by the tests that run over every_table(): kernels,
+// engine and generation. This one says whether they had a device.
 TEST(Cuda, ADeviceCopiesAndComputes) {
   auto made = make_cuda_device();
   if (!made.ok()) GTEST_SKIP() << made.status().message();

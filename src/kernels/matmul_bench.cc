@@ -61,9 +61,11 @@ void product(benchmark::State& bench, const std::string& table, DType type, int6
   Device& device = **made;
   Weight w{.layout = layout_of(type), .type = type, .rows = outputs, .cols = kCols};
   auto data = device.alloc(w.bytes());
-  auto x = device.alloc(static_cast<size_t>(rows * kCols) * 4), y = device.alloc(static_cast<size_t>(rows * outputs) * 4);
+  auto x = device.alloc(static_cast<size_t>(rows * kCols) * 4),
+       y = device.alloc(static_cast<size_t>(rows * outputs) * 4);
   auto q = device.alloc(static_cast<size_t>(rows * kCols)), d = device.alloc(static_cast<size_t>(rows * kCols / 8));
-  auto sum16 = device.alloc(static_cast<size_t>(rows * kCols / 4)), ds16 = device.alloc(static_cast<size_t>(rows * kCols / 4));
+  auto sum16 = device.alloc(static_cast<size_t>(rows * kCols / 4)),
+       ds16 = device.alloc(static_cast<size_t>(rows * kCols / 4));
   auto ds32 = device.alloc(static_cast<size_t>(rows * kCols / 8));
   for (const auto* buffer : {&data, &x, &y, &q, &d, &sum16, &ds16, &ds32}) {
     if (!buffer->ok()) return bench.SkipWithError(buffer->status().message().c_str());
@@ -71,7 +73,8 @@ void product(benchmark::State& bench, const std::string& table, DType type, int6
   device.copy_in(data->ptr<uint8_t>(), std::span<const uint8_t>(packed_weight(w)));
   w.data = data->ptr<uint8_t>();
   std::vector<float> activations(static_cast<size_t>(rows * kCols));
-  for (size_t i = 0; i < activations.size(); ++i) activations[i] = static_cast<float>(static_cast<int>(i * 37 % 255) - 127);
+  for (size_t i = 0; i < activations.size(); ++i)
+    activations[i] = static_cast<float>(static_cast<int>(i * 37 % 255) - 127);
   device.copy_in(x->ptr<float>(), std::span<const float>(activations));
   const MatmulArgs args{.w = w,
                         .x = x->ptr<float>(),
@@ -86,7 +89,8 @@ void product(benchmark::State& bench, const std::string& table, DType type, int6
   device.table().quantize(device.queue(), args.x, rows, kCols, args.xq);
   for (auto _ : bench) device.table().matmul(device.queue(), {&args, 1});
   const auto n = static_cast<double>(bench.iterations());
-  bench.counters["weights_GB/s"] = benchmark::Counter(n * static_cast<double>(w.bytes()) * 1e-9, benchmark::Counter::kIsRate);
+  bench.counters["weights_GB/s"] =
+      benchmark::Counter(n * static_cast<double>(w.bytes()) * 1e-9, benchmark::Counter::kIsRate);
   bench.counters["GOP/s"] = benchmark::Counter(
       n * 2e-9 * static_cast<double>(rows) * static_cast<double>(outputs * kCols), benchmark::Counter::kIsRate);
 }

@@ -179,7 +179,8 @@ std::vector<float> specified(const TestWeight& w, const std::vector<float>& x, i
           const size_t i = static_cast<size_t>(s) * 16 + r;
           if (l.scales == ScaleKind::kF16) return half(p + 2 * i);
           if (l.scales == ScaleKind::kSuper) {
-            return half(group + l.header_offset(b) + (min ? 32 : 0) + 2 * r) * static_cast<float>(static_cast<int8_t>(p[i]));
+            return half(group + l.header_offset(b) + (min ? 32 : 0) + 2 * r) *
+                   static_cast<float>(static_cast<int8_t>(p[i]));
           }
           float f;
           std::memcpy(&f, p + 4 * i, 4);

@@ -375,8 +375,7 @@ TEST(KvMove, MovesInOrderAndTouchesNothingElse) {
                                                 .from = f.ptr<int32_t>(),
                                                 .to = t.ptr<int32_t>(),
                                                 .n = static_cast<int64_t>(from.size())});
-      EXPECT_TRUE(same_bits(download<uint8_t>(*device, pool, want.size()), want))
-          << table << " " << type_name(type);
+      EXPECT_TRUE(same_bits(download<uint8_t>(*device, pool, want.size()), want)) << table << " " << type_name(type);
     }
   }
 }

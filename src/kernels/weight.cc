@@ -54,9 +54,9 @@ uint16_t read_u16(const uint8_t* p) {
 // 32 columns of one row in the terms of weight.h.
 struct Unpacked {
   uint8_t codes[32];
-  float scale32;                     // ScaleKind::kF32
-  uint16_t scale16, min16;           // kF16; kSuper: the header's numbers
-  int8_t scale8[2], min8[2];         // kSuper
+  float scale32;              // ScaleKind::kF32
+  uint16_t scale16, min16;    // kF16; kSuper: the header's numbers
+  int8_t scale8[2], min8[2];  // kSuper
 };
 
 // Column block `b` (32 columns) of the row at `row`.
@@ -167,8 +167,7 @@ void place_codes(const WeightLayout& l, const uint8_t* codes, int r, uint8_t* ou
   }
   for (int j = 0; j < 4; ++j) {
     for (int i = 0; i < 4; ++i) {
-      out[64 * j + 4 * r + i] =
-          static_cast<uint8_t>((codes[4 * j + i] & 15) | (codes[16 + 4 * j + i] & 15) << 4);
+      out[64 * j + 4 * r + i] = static_cast<uint8_t>((codes[4 * j + i] & 15) | (codes[16 + 4 * j + i] & 15) << 4);
     }
   }
   if (l.bits == 4) return;

@@ -5,7 +5,8 @@
 // every table reads: 16 output rows (a group) are interleaved so that a vector lane is an output row.
 //
 // A quantized weight is a matrix of unsigned codes u with, for each row and sub-block of `sub` columns, a scale s and
-// possibly a minimum m:  w = s * (u - zero) + m.  All of GGUF's formats are cases of this (bits, sub, zero, minimum, scales):
+// possibly a minimum m:  w = s * (u - zero) + m.  All of GGUF's formats are cases of this (bits, sub, zero, minimum,
+// scales):
 //   Q4_0 (4,32,8,-,f16)  Q4_1 (4,32,0,m,f16)  Q5_0 (5,32,16,-,f16)  Q5_1 (5,32,0,m,f16)  Q8_0 (8,32,128,-,f16)
 //   Q2_K (4,16,0,m,super)  Q3_K (4,16,4,-,super)  Q4_K (4,32,0,m,super)  Q5_K (5,32,0,m,super)  Q6_K (6,16,32,-,super)
 //   IQ4_NL (4,32,128,-,f16)  IQ4_XS (4,32,128,-,super)  MXFP4 (4,32,128,-,f32): u is table[code]
@@ -53,9 +54,7 @@ struct WeightLayout {
   ScaleKind scales = ScaleKind::kF16;
   CodeTable table = CodeTable::kNone;
 
-  constexpr size_t number_bytes() const {
-    return scales == ScaleKind::kF32 ? 4 : scales == ScaleKind::kF16 ? 2 : 1;
-  }
+  constexpr size_t number_bytes() const { return scales == ScaleKind::kF32 ? 4 : scales == ScaleKind::kF16 ? 2 : 1; }
   constexpr size_t code_bytes() const { return static_cast<size_t>(bits) * 64; }
   constexpr size_t scale_bytes() const { return static_cast<size_t>(kBlockCols / sub) * kGroupRows * number_bytes(); }
   // Bytes of one block of a group (16 rows x 32 columns) of a quantized weight.

@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: The Decant authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// Products of 16 rows by 16 outputs on AMX tiles: C (16 x 16 sums) = A (16 rows x 32 or 16 activations) * B (the codes of
-// a block less `zero`, which weight.h's layout has in the order that a tile wants). The sums are exact integers and
+// Products of 16 rows by 16 outputs on AMX tiles: C (16 x 16 sums) = A (16 rows x 32 or 16 activations) * B (the codes
+// of a block less `zero`, which weight.h's layout has in the order that a tile wants). The sums are exact integers and
 // the float steps are those of the other tiles, so the bits are theirs. Included once per target (target-inl.h).
 
 inline constexpr int kAmxRows = 16;

@@ -120,7 +120,12 @@ class MergedQueries {
     return static_cast<size_t>(padded(n)) * 5 + static_cast<size_t>(n) * static_cast<size_t>(dim);
   }
   MergedQueries(int64_t n, int dim, float* scratch)
-      : dim_(dim), m_(scratch), l_(m_ + padded(n)), a_(l_ + padded(n)), c_(a_ + padded(n)), any_(c_ + padded(n)),
+      : dim_(dim),
+        m_(scratch),
+        l_(m_ + padded(n)),
+        a_(l_ + padded(n)),
+        c_(a_ + padded(n)),
+        any_(c_ + padded(n)),
         o_(any_ + padded(n)) {
     std::memset(scratch, 0, sizeof(float) * 5 * static_cast<size_t>(padded(n)));
   }
@@ -268,8 +273,8 @@ inline bool key_range(uint64_t visible, int* from, int* to) {
   return std::popcount(visible) == *to - *from;
 }
 
-// o[i] = sum over the visible keys of query i, in order, of p_j * value j, for kCount queries over the same values. Keys
-// that all of them see are taken together.
+// o[i] = sum over the visible keys of query i, in order, of p_j * value j, for kCount queries over the same values.
+// Keys that all of them see are taken together.
 template <int kCount>
 inline void weighted_values(const float* p, const uint64_t* visible, const float* v, int dim, float* o) {
   std::memset(o, 0, sizeof(float) * static_cast<size_t>(kCount) * static_cast<size_t>(dim));
@@ -358,8 +363,8 @@ inline Tail tail_of(const AttentionTile& t) {
   return last < 0 ? Tail{} : Tail{first, last - first + 1};
 }
 
-// Gives `sink` what every query of the tile has of every block in [block_begin, block_end) that it sees, block by block in
-// order: begin_block(block, n, seen, maxima, sums), then values(query, block, o_b) for each query that is seen; or
+// Gives `sink` what every query of the tile has of every block in [block_begin, block_end) that it sees, block by block
+// in order: begin_block(block, n, seen, maxima, sums), then values(query, block, o_b) for each query that is seen; or
 // add_block(query, block, m_b, l_b, o_b) for one query. `scratch` holds scratch_floats() floats.
 inline size_t tile_scratch_floats(const AttentionTile& t, const Tail& tail) {
   const auto q = static_cast<size_t>(t.queries());
@@ -376,13 +381,13 @@ inline void attend_blocks(const AttentionTile& t, const Tail& tail, int block_be
   const int64_t n = t.queries();
   float* kf = scratch;
   float* vf = kf + (l.k_dim + 1) * kPageKeys + l.k_dim;
-  float* scores = vf + int64_t{l.v_dim} * kPageKeys;                       // [n][64]
-  float* permuted = scores + n * kPageKeys;                                // [64]
+  float* scores = vf + int64_t{l.v_dim} * kPageKeys;  // [n][64]
+  float* permuted = scores + n * kPageKeys;           // [64]
   const int64_t padded = (n + 15) / 16 * 16;
-  float* maxima = permuted + kPageKeys;                                    // [padded]
-  float* sums = maxima + padded;                                           // [padded]
-  auto* seen = reinterpret_cast<uint64_t*>(sums + padded);                 // [padded]
-  float* o_b = sums + 3 * padded;                                          // [4][v_dim]
+  float* maxima = permuted + kPageKeys;                     // [padded]
+  float* sums = maxima + padded;                            // [padded]
+  auto* seen = reinterpret_cast<uint64_t*>(sums + padded);  // [padded]
+  float* o_b = sums + 3 * padded;                           // [4][v_dim]
   std::memset(maxima, 0, sizeof(float) * static_cast<size_t>(padded));
   float* tail_scores = o_b + 4 * l.v_dim;                                  // [pages][n][64]
   float* tail_values = tail_scores + int64_t{tail.pages} * n * kPageKeys;  // [pages][64][v_dim]

@@ -15,10 +15,10 @@
 #include <cstring>
 #include <limits>
 #include <new>
-#include <type_traits>
 #include <numeric>
 #include <span>
 #include <string_view>
+#include <type_traits>
 
 #include "base/dtype.h"
 #include "base/half.h"

@@ -25,7 +25,8 @@ inline void finish_output(const MatmulArgs& m, int64_t output, int64_t row, nati
   }
 }
 
-// What distinguishes the formats at compile time; `zero` stays a number. kMaxCode bounds the codes, for the target's Dot.
+// What distinguishes the formats at compile time; `zero` stays a number. kMaxCode bounds the codes, for the target's
+// Dot.
 template <int kBitsV, int kSubV, bool kMinV, bool kZeroV, ScaleKind kScalesV, int kMaxCodeV,
           CodeTable kTableV = CodeTable::kNone>
 struct Format {
@@ -33,7 +34,8 @@ struct Format {
   static constexpr bool kMin = kMinV, kZero = kZeroV;
   static constexpr ScaleKind kScales = kScalesV;
   static constexpr CodeTable kTable = kTableV;
-  static constexpr WeightLayout kLayout = {.quantized = true, .bits = kBits, .sub = kSub, .has_min = kMin, .scales = kScales};
+  static constexpr WeightLayout kLayout = {
+      .quantized = true, .bits = kBits, .sub = kSub, .has_min = kMin, .scales = kScales};
   static constexpr size_t kCodeBytes = kLayout.code_bytes(), kNumberBytes = kLayout.number_bytes();
   static constexpr size_t kBlockBytes = kLayout.block_bytes(), kHeaderBytes = kLayout.header_bytes();
 };
