@@ -40,8 +40,9 @@ const std::array<Entry, 11> kSamplers = {{
 std::vector<Entry> kernel_tables() {
   const std::vector<const KernelTable*> here = cpu_tables();
   std::vector<Entry> tables;
-  for (const auto& [name, summary] : {std::pair("scalar", "portable C++, the specification"),
-                                      std::pair("avx2", "AVX2 and FMA"), std::pair("avx512", "AVX-512 with VNNI")}) {
+  for (const auto& [name, summary] :
+       {std::pair("scalar", "portable C++, the specification"), std::pair("avx2", "AVX2 and FMA"),
+        std::pair("avx512", "AVX-512 with VNNI"), std::pair("amx", "AMX-INT8 tiles beside AVX-512")}) {
     const bool available =
         std::any_of(here.begin(), here.end(), [&, n = name](const KernelTable* t) { return t->name == n; });
     tables.push_back({name, summary, available});

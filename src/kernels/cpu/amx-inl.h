@@ -7,8 +7,8 @@
 
 inline constexpr int kAmxRows = 16;
 
-// Shapes of the tiles in use; the numbers below are theirs. A constant: compilers do not see that ldtilecfg reads all of it,
-// and would leave out stores to a local one.
+// Shapes of the tiles in use; the numbers below are theirs. A constant: compilers do not see that ldtilecfg reads all
+// of it, and would leave out stores to a local one.
 struct alignas(64) TileConfig {
   uint8_t palette, start_row, reserved[14];
   uint16_t row_bytes[16];
