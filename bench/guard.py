@@ -12,6 +12,7 @@ Passes with a reason when there is nothing to compare: no such commit, the same 
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -75,7 +76,8 @@ def main():
         passes(f"{commit[:9]} has no microbenchmarks of kernels")
 
     source = os.path.join(FOLDER, "source")
-    os.makedirs(source, exist_ok=True)
+    shutil.rmtree(source, ignore_errors=True)
+    os.makedirs(source)
     archive = subprocess.run(["git", "-C", ROOT, "archive", commit], capture_output=True)
     if archive.returncode != 0 or subprocess.run(["tar", "-x", "-C", source], input=archive.stdout).returncode != 0:
         fail(f"cannot extract {commit[:9]}")

@@ -144,7 +144,7 @@ struct AttentionArgs {
 //   l = fma(l, a, l_b * c), o[e] = fma(o[e], a, o_b[e] * c).  out[e] = o[e] / l; a row that sees nothing gives 0.
 
 struct KernelTable {
-  std::string_view name;          // "scalar", "avx2", "avx512", "cuda"
+  std::string_view name;          // "scalar", "avx2", "avx512", "amx", "cuda"
   std::string_view requirements;  // what the processor must have
 
   // out[t] = scale * row tokens[t] of w (dequantized: fma(s, u - zero, m) or s * (u - zero)); a negative token leaves

@@ -60,11 +60,9 @@ class ModelLoader {
     for (const LayerWeights& layer : m.layers_) {
       for (const Weight* w : {&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down}) {
         m.bytes_per_token_ += w->bytes();
-        m.macs_per_row_ += static_cast<double>(w->rows) * static_cast<double>(w->cols);
       }
     }
     m.bytes_per_token_ += m.output_.bytes();
-    m.macs_per_row_ += m.macs_output();
     return std::shared_ptr<const Model>(std::move(model_));
   }
 

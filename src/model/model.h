@@ -52,8 +52,7 @@ class Model {
   // Bytes of packed weights, and those that one decoded token reads (everything but the rows of an untied embedding).
   size_t weight_bytes() const { return weight_bytes_; }
   size_t bytes_per_token() const { return bytes_per_token_; }
-  // Multiply-adds of one row through all matrix products, LM head included, and of the LM head alone.
-  double macs_per_row() const { return macs_per_row_; }
+  // Multiply-adds of one row through the LM head.
   double macs_output() const { return static_cast<double>(output_.rows) * static_cast<double>(output_.cols); }
 
  private:
@@ -67,7 +66,6 @@ class Model {
   std::vector<std::vector<double>> inv_freq_;
   std::vector<DeviceBuffer> buffers_;
   size_t weight_bytes_ = 0, bytes_per_token_ = 0;
-  double macs_per_row_ = 0;
 };
 
 }  // namespace decant

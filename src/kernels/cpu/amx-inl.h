@@ -57,31 +57,27 @@ template <typename Fmt>
     const int8_t* a = q + i * Fmt::kSub;
     const int8_t* b = codes + i * Fmt::kSub * kGroupRows;
     const auto stride = static_cast<size_t>(cols);
-    if (i % 2 == 0) {
-      _tile_zero(0);
-      if constexpr (kSubs == 1) {
-        _tile_loadd(1, a, stride);
-        _tile_loadd(2, b, 64);
-        _tile_dpbssd(0, 1, 2);
+// Tiles are named by literals.
+#define DECANT_TILE_DOT(c_tile, a_tile, b_tile) \
+  do {                                          \
+    _tile_zero(c_tile);                         \
+    _tile_loadd(a_tile, a, stride);             \
+    _tile_loadd(b_tile, b, 64);                 \
+    _tile_dpbssd(c_tile, a_tile, b_tile);       \
+    _tile_stored(c_tile, sums[i % 2], 64);      \
+  } while (false)
+    if constexpr (kSubs == 1) {
+      if (i % 2 == 0) {
+        DECANT_TILE_DOT(0, 1, 2);
       } else {
-        _tile_loadd(3, a, stride);
-        _tile_loadd(4, b, 64);
-        _tile_dpbssd(0, 3, 4);
+        DECANT_TILE_DOT(5, 6, 7);
       }
-      _tile_stored(0, sums[0], 64);
+    } else if (i % 2 == 0) {
+      DECANT_TILE_DOT(0, 3, 4);
     } else {
-      _tile_zero(5);
-      if constexpr (kSubs == 1) {
-        _tile_loadd(6, a, stride);
-        _tile_loadd(7, b, 64);
-        _tile_dpbssd(5, 6, 7);
-      } else {
-        _tile_loadd(3, a, stride);
-        _tile_loadd(4, b, 64);
-        _tile_dpbssd(5, 3, 4);
-      }
-      _tile_stored(5, sums[1], 64);
+      DECANT_TILE_DOT(5, 3, 4);
     }
+#undef DECANT_TILE_DOT
   };
   asm volatile("" ::: "memory");  // tile loads do not say that they read memory
   if (dots > 0) run_tiles(0);

@@ -1,9 +1,9 @@
 // SPDX-FileCopyrightText: The Decant authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// Matrix products. A tile is `kRows` activation rows by `kGroups` weight groups; the weight's codes are loaded and
-// unpacked once a tile, each activation is broadcast. Lanes are outputs and sums are sequential, so a tile's shape
-// changes no bit; the integer dots are exact in any order. Included once per target (table_target.h).
+// Matrix products. A tile is some activation rows by the outputs of a group or of one register; the weight's codes are
+// loaded and unpacked once a tile, each activation is broadcast. Lanes are outputs and sums are sequential, so a tile's
+// shape changes no bit; the integer dots are exact in any order. Included once per target (target-inl.h).
 //
 // Bytes of one row through one weight: Weight::bytes(); operations: 2 * rows * cols.
 
@@ -110,9 +110,10 @@ class Blocks {
 // How far ahead of their use codes are asked for: longer than memory takes at the pace of one row.
 inline constexpr size_t kPrefetchBytes = 2048;
 
-// `kRows` rows from `row` on by the outputs of `kParts` registers from `part` on in a group.
-template <typename Fmt, int kRows, int kParts>
-[[gnu::noinline]] void quantized_tile(const MatmulArgs& m, int64_t group, int part, int64_t row) {
+// `kRows` rows (1 or 2) from `row` on by all outputs of a group.
+template <typename Fmt, int kRows>
+[[gnu::noinline]] void short_tile(const MatmulArgs& m, int64_t group, int64_t row) {
+  constexpr int kParts = kGroupRows / native::kLanes;
   using native::F, native::Quad;
   using Dot = native::Dot<Fmt::kMaxCode>;
   constexpr int kSubs = Fmt::kSubs;
@@ -129,7 +130,7 @@ template <typename Fmt, int kRows, int kParts>
     for (F& a : of_row) a = native::set1(0.0f);
   }
   for (int64_t b = 0; b < blocks; ++b, w.next()) {
-    if (part == 0) w.prefetch(kPrefetchBytes);
+    w.prefetch(kPrefetchBytes);
     for (int sub = 0; sub < kSubs; ++sub) {
       Dot dots[kRows][kParts];
       const auto add_columns = [&](int j) {
@@ -138,8 +139,8 @@ template <typename Fmt, int kRows, int kParts>
         const int j1 = kSubs == 1 ? j + 4 : 4 * sub + j + 1;
         native::C c0[kParts], c1[kParts];
         for (int p = 0; p < kParts; ++p) {
-          c0[p] = codes_of<Fmt>(w.codes(part + p), j0);
-          c1[p] = codes_of<Fmt>(w.codes(part + p), j1);
+          c0[p] = codes_of<Fmt>(w.codes(p), j0);
+          c1[p] = codes_of<Fmt>(w.codes(p), j1);
         }
         for (int r = 0; r < kRows; ++r) {
           const int8_t* qr = q + r * m.w.cols + b * kBlockCols;
@@ -147,15 +148,9 @@ template <typename Fmt, int kRows, int kParts>
           for (int p = 0; p < kParts; ++p) dots[r][p].add(c0[p], c1[p], q0, q1);
         }
       };
-      if constexpr (kRows * kParts <= 4) {
-        for (int j = 0; j < 4; j += kSubs) add_columns(j);
-      } else {
-        // Unrolled, it would need more registers than there are.
-#pragma GCC unroll 1
-        for (int j = 0; j < 4; j += kSubs) add_columns(j);
-      }
+      for (int j = 0; j < 4; j += kSubs) add_columns(j);
       for (int p = 0; p < kParts; ++p) {
-        const F scale = w.number(sub, part + p);
+        const F scale = w.number(sub, p);
         for (int r = 0; r < kRows; ++r) {
           const int32_t* sums = sum16 + (r * blocks + b) * 2;
           const auto sum = [&] {
@@ -169,7 +164,7 @@ template <typename Fmt, int kRows, int kParts>
     if constexpr (Fmt::kMin) {
       for (int s = 0; s < kSubs; ++s) {
         for (int p = 0; p < kParts; ++p) {
-          const F minimum = w.number(kSubs + s, part + p);
+          const F minimum = w.number(kSubs + s, p);
           for (int r = 0; r < kRows; ++r) {
             acc[r][p] = fma(minimum, native::set1(ds[(r * blocks + b) * kSubs + s]), acc[r][p]);
           }
@@ -179,7 +174,7 @@ template <typename Fmt, int kRows, int kParts>
   }
   for (int r = 0; r < kRows; ++r) {
     for (int p = 0; p < kParts; ++p) {
-      const int64_t output = group * kGroupRows + (part + p) * native::kLanes;
+      const int64_t output = group * kGroupRows + p * native::kLanes;
       if (output < m.w.rows) finish_output(m, output, row + r, acc[r][p]);
     }
   }
@@ -304,8 +299,8 @@ struct QuantizedTiles {
   static constexpr int kTileRows = kMaxRows;
   static void run(const MatmulArgs& m, int64_t group, int64_t row, int n) {
     constexpr int kParts = kGroupRows / native::kLanes;
-    if (n == 1) return quantized_tile<Fmt, 1, kParts>(m, group, 0, row);
-    if (n == 2) return quantized_tile<Fmt, 2, kParts>(m, group, 0, row);
+    if (n == 1) return short_tile<Fmt, 1>(m, group, row);
+    if (n == 2) return short_tile<Fmt, 2>(m, group, row);
     for (int part = 0; part < kParts; ++part) tall_tile<Fmt>(m, group, part, row, n);
   }
 };
@@ -325,7 +320,7 @@ struct FloatTiles {
 
 // Groups [begin, end), all rows: the codes of one group follow each other in memory, so groups are read one by one.
 template <typename Tiles>
-inline void run_groups(const MatmulArgs& m, int64_t begin, int64_t end, float*, int64_t first_row = 0) {
+inline void run_groups(const MatmulArgs& m, int64_t begin, int64_t end, int64_t first_row = 0) {
   for (int64_t row = first_row; row < m.rows; row += Tiles::kTileRows) {
     const auto n = static_cast<int>(std::min<int64_t>(Tiles::kTileRows, m.rows - row));
     for (int64_t g = begin; g < end; ++g) Tiles::run(m, g, row, n);
@@ -345,7 +340,7 @@ inline void run_quantized(const MatmulArgs& m, int64_t begin, int64_t end, float
       for (int64_t row = 0; row < whole; row += kAmxRows) amx_tile<Fmt>(m, g, row, codes);
     }
   }
-  run_groups<QuantizedTiles<Fmt>>(m, begin, end, scratch, whole);
+  run_groups<QuantizedTiles<Fmt>>(m, begin, end, whole);
 }
 // Floats of scratch memory that a thread needs.
 inline size_t matmul_scratch(const Weight& w) {
@@ -353,8 +348,8 @@ inline size_t matmul_scratch(const Weight& w) {
 }
 #else
 template <typename Fmt>
-inline void run_quantized(const MatmulArgs& m, int64_t begin, int64_t end, float* scratch) {
-  run_groups<QuantizedTiles<Fmt>>(m, begin, end, scratch);
+inline void run_quantized(const MatmulArgs& m, int64_t begin, int64_t end, float*) {
+  run_groups<QuantizedTiles<Fmt>>(m, begin, end);
 }
 inline size_t matmul_scratch(const Weight&) { return 0; }
 #endif
@@ -363,9 +358,9 @@ inline void run_weight(const MatmulArgs& m, int64_t begin, int64_t end, float* s
   const WeightLayout& l = m.w.layout;
   if (!l.quantized) {
     switch (l.float_type) {
-      case DType::kF16: return run_groups<FloatTiles<F16Weights>>(m, begin, end, scratch);
-      case DType::kBF16: return run_groups<FloatTiles<Bf16Weights>>(m, begin, end, scratch);
-      default: return run_groups<FloatTiles<F32Weights>>(m, begin, end, scratch);
+      case DType::kF16: return run_groups<FloatTiles<F16Weights>>(m, begin, end);
+      case DType::kBF16: return run_groups<FloatTiles<Bf16Weights>>(m, begin, end);
+      default: return run_groups<FloatTiles<F32Weights>>(m, begin, end);
     }
   }
   using enum ScaleKind;

@@ -25,8 +25,6 @@ inline F rint(F a) { return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT
 inline F select_lanes(uint32_t mask, F a, F b) { return {_mm512_mask_blend_ps(static_cast<__mmask16>(mask), b.v, a.v)}; }
 inline uint32_t less(F a, F b) { return _mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ); }
 inline I load_i(const int32_t* p) { return {_mm512_loadu_si512(p)}; }
-inline I zero_i() { return {_mm512_setzero_si512()}; }
-inline I set1_i(int32_t x) { return {_mm512_set1_epi32(x)}; }
 inline F to_float(I a) { return {_mm512_cvtepi32_ps(a.v)}; }
 inline F pow2(F n) { return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n.v), _mm512_set1_epi32(127)), 23))}; }
 inline void store_half(uint16_t* p, F a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)); }
@@ -82,7 +80,6 @@ struct Dot {
 };
 #elif defined(DECANT_AVX2)
 struct F { __m256 a, b; };
-struct I { __m256i a, b; };
 inline F load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
 inline void store(float* p, F x) { _mm256_storeu_ps(p, x.a); _mm256_storeu_ps(p + 8, x.b); }
 inline F load_half(const uint16_t* p) { return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))), _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 8)))}; }
@@ -103,10 +100,6 @@ inline F rint(F x) { constexpr int r = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO
 inline __m256 half_mask(uint32_t m) { const __m256i bits = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128); return _mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(static_cast<int>(m)), bits), bits)); }
 inline F select_lanes(uint32_t m, F x, F y) { return {_mm256_blendv_ps(y.a, x.a, half_mask(m & 255)), _mm256_blendv_ps(y.b, x.b, half_mask(m >> 8))}; }
 inline uint32_t less(F x, F y) { return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(x.a, y.a, _CMP_LT_OQ))) | static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(x.b, y.b, _CMP_LT_OQ))) << 8; }
-inline I load_i(const int32_t* p) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)), _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 8))}; }
-inline I zero_i() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
-inline I set1_i(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
-inline F to_float(I x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
 inline __m256 pow2_half(__m256 n) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23)); }
 inline F pow2(F n) { return {pow2_half(n.a), pow2_half(n.b)}; }
 inline void store_half(uint16_t* p, F x) {
@@ -249,9 +242,7 @@ inline F min(const F& a, const F& b) { F r; DECANT_LANES(r.v[i] = a.v[i] < b.v[i
 inline F rint(const F& a) { F r; DECANT_LANES(r.v[i] = std::nearbyint(a.v[i])); return r; }
 inline F select_lanes(uint32_t m, const F& a, const F& b) { F r; DECANT_LANES(r.v[i] = (m >> i & 1) != 0 ? a.v[i] : b.v[i]); return r; }
 inline uint32_t less(const F& a, const F& b) { uint32_t m = 0; DECANT_LANES(m |= static_cast<uint32_t>(a.v[i] < b.v[i]) << i); return m; }
-inline I load_i(const int32_t* p) { I r; std::memcpy(r.v, p, sizeof r.v); return r; }
 inline I zero_i() { return I{}; }
-inline I set1_i(int32_t x) { I r; DECANT_LANES(r.v[i] = x); return r; }
 inline F to_float(const I& a) { F r; DECANT_LANES(r.v[i] = static_cast<float>(a.v[i])); return r; }
 inline F pow2(const F& n) { F r; DECANT_LANES(r.v[i] = std::bit_cast<float>(static_cast<uint32_t>((n.v[i] >= -127.0f && n.v[i] <= 128.0f ? static_cast<int32_t>(n.v[i]) : -127) + 127) << 23)); return r; }
 inline void store_half(uint16_t* p, const F& a) { DECANT_LANES(p[i] = float_to_half(a.v[i])); }
