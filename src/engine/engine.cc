@@ -47,6 +47,15 @@ Status check_cache_type(const Device& device, DType type, int dim, const char* w
 
 }  // namespace
 
+// What a product multiplies: x, or rms_norm(x) or activation(x) * up computed first, into h.
+struct Engine::Input {
+  DevPtr<const float> x;
+  int64_t rows = 0, cols = 0;
+  DevPtr<const float> norm;
+  DevPtr<const float> up;
+  DevPtr<float> h;
+};
+
 struct Engine::Linear {
   const Weight* w;
   DevPtr<const float> bias;
@@ -403,23 +412,39 @@ Status Engine::upload(std::span<const Slice> slices) {
   return {};
 }
 
-void Engine::linear(DevPtr<const float> x, int64_t rows, int64_t cols, std::span<const Linear> outputs) {
+void Engine::linear(const Input& input, std::span<const Linear> outputs) {
+  const ModelConfig& c = model_->config();
   Device& d = device();
   const QuantizedRows xq{.q = xq_.ptr<int8_t>(),
                          .d = xd_.ptr<float>(),
                          .sum16 = xsum_.ptr<int32_t>(),
                          .ds16 = xds16_.ptr<float>(),
                          .ds32 = xds32_.ptr<float>()};
-  if (std::any_of(outputs.begin(), outputs.end(), [](const Linear& l) { return l.w->layout.quantized; })) {
-    d.table().quantize(d.queue(), x, rows, cols, xq);
+  const auto is_quantized = [](const Linear& l) { return l.w->layout.quantized; };
+  const bool any_float = !std::all_of(outputs.begin(), outputs.end(), is_quantized);
+  const bool made = input.norm || input.up;
+  if (std::any_of(outputs.begin(), outputs.end(), is_quantized)) {
+    d.table().quantize(d.queue(), {.x = input.x,
+                                   .rows = input.rows,
+                                   .cols = input.cols,
+                                   .norm = input.norm,
+                                   .eps = c.norm_eps,
+                                   .up = input.up,
+                                   .activation = c.activation,
+                                   .h = made && any_float ? input.h : DevPtr<float>(),
+                                   .out = xq});
+  } else if (input.norm) {
+    d.table().rms_norm(d.queue(), input.x, input.norm, c.norm_eps, input.rows, input.cols, input.h);
+  } else if (input.up) {
+    d.table().glu(d.queue(), c.activation, input.x, input.up, input.rows * input.cols, input.h);
   }
   MatmulArgs args[3];
   size_t n = 0;
   for (const Linear& l : outputs) {
     args[n++] = {.w = *l.w,
-                 .x = x,
+                 .x = made ? DevPtr<const float>(input.h) : input.x,
                  .xq = xq,
-                 .rows = rows,
+                 .rows = input.rows,
                  .y = l.y,
                  .ldy = l.w->rows,
                  .bias = l.bias,
@@ -445,10 +470,9 @@ void Engine::attention_block(int layer, bool is_last) {
   const KernelTable& t = d.table();
   Queue& queue = d.queue();
 
-  t.rms_norm(queue, x_.ptr<float>(), w.attn_norm, c.norm_eps, p.rows, c.hidden, h_.ptr<float>());
   const Linear qkv[] = {
       {&w.q, w.q_bias, q_.ptr<float>()}, {&w.k, w.k_bias, k_.ptr<float>()}, {&w.v, w.v_bias, v_.ptr<float>()}};
-  linear(h_.ptr<float>(), p.rows, c.hidden, qkv);
+  linear({.x = x_.ptr<float>(), .rows = p.rows, .cols = c.hidden, .norm = w.attn_norm, .h = h_.ptr<float>()}, qkv);
   if (c.qk_norm) {
     t.rms_norm(queue, q_.ptr<float>(), w.q_norm, c.norm_eps, p.rows * l.n_heads, l.k_dim, q_.ptr<float>());
     t.rms_norm(queue, k_.ptr<float>(), w.k_norm, c.norm_eps, p.rows * l.n_kv_heads, l.k_dim, k_.ptr<float>());
@@ -502,11 +526,11 @@ void Engine::attention_block(int layer, bool is_last) {
   }
   if (c.post_norms) {
     const Linear out[] = {{&w.o, w.o_bias, branch_.ptr<float>()}};
-    linear(attended, p.rows, width, out);
+    linear({.x = attended, .rows = p.rows, .cols = width}, out);
     add_branch(w.post_attn_norm, p.rows);
   } else {
     const Linear out[] = {{&w.o, w.o_bias, x_.ptr<float>(), true}};
-    linear(attended, p.rows, width, out);
+    linear({.x = attended, .rows = p.rows, .cols = width}, out);
   }
 }
 
@@ -515,18 +539,17 @@ void Engine::ffn_block(int layer) {
   const LayerConfig& l = c.layers[static_cast<size_t>(layer)];
   const LayerWeights& w = model_->layer(layer);
   const int64_t rows = plan_->rows;
-  Device& d = device();
-  d.table().rms_norm(d.queue(), x_.ptr<float>(), w.ffn_norm, c.norm_eps, rows, c.hidden, h_.ptr<float>());
   const Linear in[] = {{&w.gate, w.gate_bias, gate_.ptr<float>()}, {&w.up, w.up_bias, up_.ptr<float>()}};
-  linear(h_.ptr<float>(), rows, c.hidden, in);
-  d.table().glu(d.queue(), c.activation, gate_.ptr<float>(), up_.ptr<float>(), rows * l.ffn_dim, gate_.ptr<float>());
+  linear({.x = x_.ptr<float>(), .rows = rows, .cols = c.hidden, .norm = w.ffn_norm, .h = h_.ptr<float>()}, in);
+  const Input activated{
+      .x = gate_.ptr<float>(), .rows = rows, .cols = l.ffn_dim, .up = up_.ptr<float>(), .h = gate_.ptr<float>()};
   if (c.post_norms) {
     const Linear out[] = {{&w.down, w.down_bias, branch_.ptr<float>()}};
-    linear(gate_.ptr<float>(), rows, l.ffn_dim, out);
+    linear(activated, out);
     add_branch(w.post_ffn_norm, rows);
   } else {
     const Linear out[] = {{&w.down, w.down_bias, x_.ptr<float>(), true}};
-    linear(gate_.ptr<float>(), rows, l.ffn_dim, out);
+    linear(activated, out);
   }
 }
 
@@ -588,10 +611,13 @@ Status Engine::read_logits(std::span<const Slice> slices, StepOutput* output) {
     const auto rows = static_cast<int64_t>(n);
     d.copy_in(index_.ptr<int32_t>(), std::span<const int32_t>(wanted).subspan(begin, n));
     t.gather_rows(d.queue(), x_.ptr<float>(), index_.ptr<int32_t>(), rows, c.hidden, picked_.ptr<float>());
-    t.rms_norm(d.queue(), picked_.ptr<float>(), model_->output_norm(), c.norm_eps, rows, c.hidden,
-               picked_.ptr<float>());
     const Linear head[] = {{&model_->output(), {}, logits_.ptr<float>()}};
-    linear(picked_.ptr<float>(), rows, c.hidden, head);
+    linear({.x = picked_.ptr<float>(),
+            .rows = rows,
+            .cols = c.hidden,
+            .norm = model_->output_norm(),
+            .h = picked_.ptr<float>()},
+           head);
     if (c.logit_soft_cap > 0) {
       t.soft_cap(d.queue(), c.logit_soft_cap, rows * c.vocab_size, logits_.ptr<float>());
     }

@@ -128,7 +128,8 @@ class Engine {
  private:
   struct Plan;  // one step's layout; engine.cc
 
-  struct Linear;  // one product of a shared input; engine.cc
+  struct Input;   // what products multiply; engine.cc
+  struct Linear;  // one product of a shared input
 
   Engine();
 
@@ -141,7 +142,7 @@ class Engine {
   void plan_rows(const Slice& slice, int base, int pending, int rows);
   Status allocate();
   Status upload(std::span<const Slice> slices);
-  void linear(DevPtr<const float> x, int64_t rows, int64_t cols, std::span<const Linear> outputs);
+  void linear(const Input& input, std::span<const Linear> outputs);
   void add_branch(DevPtr<const float> norm, int64_t rows);
   void attention_block(int layer, bool is_last);
   void ffn_block(int layer);

@@ -86,7 +86,7 @@ void product(benchmark::State& bench, const std::string& table, DType type, int6
                         .rows = rows,
                         .y = y->ptr<float>(),
                         .ldy = outputs};
-  device.table().quantize(device.queue(), args.x, rows, kCols, args.xq);
+  device.table().quantize(device.queue(), {.x = args.x, .rows = rows, .cols = kCols, .out = args.xq});
   for (auto _ : bench) device.table().matmul(device.queue(), {&args, 1});
   const auto n = static_cast<double>(bench.iterations());
   bench.counters["weights_GB/s"] =

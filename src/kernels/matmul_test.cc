@@ -23,7 +23,8 @@ struct Activations {
         sum16(allocate(device, static_cast<size_t>(n * c / 16) * 4)),
         ds16(allocate(device, static_cast<size_t>(n * c / 16) * 4)),
         ds32(allocate(device, static_cast<size_t>(n * c / 32) * 4)) {
-    if (c % 32 == 0) device.table().quantize(device.queue(), x.ptr<float>(), n, c, quantized());
+    if (c % 32 == 0)
+      device.table().quantize(device.queue(), {.x = x.ptr<float>(), .rows = n, .cols = c, .out = quantized()});
   }
   QuantizedRows quantized() const {
     return {.q = q.ptr<int8_t>(),
@@ -73,12 +74,13 @@ TEST(Quantize, IsTheHeadersFormulaInEveryTable) {
     const auto ds16 = download<float>(*device, a.ds16, kRows * kCols / 16);
     const auto ds32 = download<float>(*device, a.ds32, kRows * kCols / 32);
     for (size_t b = 0; b < d.size(); ++b) {
+      const size_t row = b / (kCols / 32), block = b % (kCols / 32), at = block * kRows + row;
       float top = 0.0f;
       for (size_t i = 0; i < 32; ++i) {
         const float v = std::fabs(x[b * 32 + i]);
         if (v > top) top = v;  // not taken for NaN
       }
-      ASSERT_EQ(d[b], top / 127.0f) << table << " block " << b;
+      ASSERT_EQ(d[at], top / 127.0f) << table << " block " << b;
       int sums[2] = {0, 0};
       for (size_t i = 0; i < 32; ++i) {
         const float v = x[b * 32 + i];
@@ -88,10 +90,63 @@ TEST(Quantize, IsTheHeadersFormulaInEveryTable) {
         sums[i / 16] += code;
       }
       for (size_t h = 0; h < 2; ++h) {
-        ASSERT_EQ(sum16[2 * b + h], sums[h]);
-        ASSERT_EQ(ds16[2 * b + h], d[b] * static_cast<float>(sums[h]));
+        const size_t half = (2 * block + h) * kRows + row;
+        ASSERT_EQ(sum16[half], sums[h]);
+        ASSERT_EQ(ds16[half], d[at] * static_cast<float>(sums[h]));
       }
-      ASSERT_EQ(ds32[b], d[b] * static_cast<float>(sums[0] + sums[1]));
+      ASSERT_EQ(ds32[at], d[at] * static_cast<float>(sums[0] + sums[1]));
+    }
+  }
+}
+
+TEST(Quantize, NormAndActivationGiveTheBitsOfTheirOwnOps) {
+  Random random(2);
+  constexpr int64_t kCols = 160;
+  const std::vector<float> weight = random.normals(kCols, 1.0f);
+  for (const int64_t rows : {1, 3, 37}) {
+    const auto n = static_cast<size_t>(rows * kCols);
+    const std::vector<float> x = random.normals(n, 2.0f), up = random.normals(n, 2.0f);
+    for (const std::string& table : every_table()) {
+      auto device = device_of(table, 2);
+      const KernelTable& t = device->table();
+      const DeviceBuffer dx = upload(*device, x), dup = upload(*device, up), dw = upload(*device, weight);
+      for (const auto& [norm, activation] :
+           {std::pair{true, Activation::kSilu}, {false, Activation::kSilu}, {false, Activation::kGeluTanh}}) {
+        const DeviceBuffer h = allocate(*device, n * 4);
+        if (norm) {
+          t.rms_norm(device->queue(), dx.ptr<float>(), dw.ptr<float>(), 1e-5f, rows, kCols, h.ptr<float>());
+        } else {
+          t.glu(device->queue(), activation, dx.ptr<float>(), dup.ptr<float>(), static_cast<int64_t>(n),
+                h.ptr<float>());
+        }
+        const std::vector<float> expected_h = download<float>(*device, h, n);
+        const Activations expected(*device, expected_h, rows, kCols);
+        for (const bool in_place : {false, true}) {
+          const Activations fused(*device, x, rows, kCols);
+          QuantizeArgs args{.x = in_place ? fused.x.ptr<float>() : dx.ptr<float>(),
+                            .rows = rows,
+                            .cols = kCols,
+                            .activation = activation,
+                            .out = fused.quantized()};
+          if (norm) {
+            args.norm = dw.ptr<float>();
+            args.eps = 1e-5f;
+          } else {
+            args.up = dup.ptr<float>();
+          }
+          if (in_place) args.h = fused.x.ptr<float>();
+          t.quantize(device->queue(), args);
+          const auto same = [&](const DeviceBuffer& a, const DeviceBuffer& b) {
+            return download<uint8_t>(*device, a, a.size()) == download<uint8_t>(*device, b, b.size());
+          };
+          EXPECT_TRUE(same(fused.q, expected.q)) << table << " rows " << rows;
+          EXPECT_TRUE(same(fused.d, expected.d)) << table << " rows " << rows;
+          EXPECT_TRUE(same(fused.sum16, expected.sum16)) << table << " rows " << rows;
+          EXPECT_TRUE(same(fused.ds16, expected.ds16)) << table << " rows " << rows;
+          EXPECT_TRUE(same(fused.ds32, expected.ds32)) << table << " rows " << rows;
+          EXPECT_EQ(download<float>(*device, fused.x, n), in_place ? expected_h : x) << table << " rows " << rows;
+        }
+      }
     }
   }
 }
@@ -122,7 +177,8 @@ Reference reference(const TestWeight& w, const std::vector<float>& x, int64_t ro
         for (int64_t k = b; k < std::min(b + 32, w.cols); ++k) {
           const double wk = decoded[static_cast<size_t>(o * w.cols + k)];
           const auto i = static_cast<size_t>(t * w.cols + k);
-          const double xk = quantized ? static_cast<double>(codes[i]) * scales[i / 32] : x[i];
+          const double xk =
+              quantized ? static_cast<double>(codes[i]) * scales[static_cast<size_t>(b / 32 * rows + t)] : x[i];
           sum += wk * xk;
           activation += std::fabs(xk);
           peak = std::max(peak, std::fabs(wk));
@@ -204,10 +260,11 @@ std::vector<float> specified(const TestWeight& w, const std::vector<float>& x, i
             }
             dot += (code - l.zero) * q[at * 32 + i];
           }
-          acc = std::fma(static_cast<float>(dot), number(false, s) * d[at], acc);
+          acc = std::fma(static_cast<float>(dot), number(false, s) * d[static_cast<size_t>(b * rows + t)], acc);
         }
         for (int s = 0; l.has_min && s < subs; ++s) {
-          const float ds = l.sub == 32 ? ds32[at] : ds16[2 * at + static_cast<size_t>(s)];
+          const float ds =
+              l.sub == 32 ? ds32[static_cast<size_t>(b * rows + t)] : ds16[static_cast<size_t>((2 * b + s) * rows + t)];
           acc = std::fma(number(true, s), ds, acc);
         }
       }

@@ -101,7 +101,7 @@ void quantize(benchmark::State& state, const std::string& table) {
                           .ds16 = bench.zeros<float>(kN / 16),
                           .ds32 = bench.zeros<float>(kN / 32)};
   Device& d = bench.device();
-  for (auto _ : state) d.table().quantize(d.queue(), x, 64, 2048, out);
+  for (auto _ : state) d.table().quantize(d.queue(), {.x = x, .rows = 64, .cols = 2048, .out = out});
 }
 
 void glu(benchmark::State& state, const std::string& table) {

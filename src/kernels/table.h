@@ -35,10 +35,27 @@ class Queue {
 // are 0), q = clamp(rint(x * (127 / max|x|)), -127, 127) with ties to even; NaN counts as 0.
 struct QuantizedRows {
   DevPtr<int8_t> q;       // [T, cols]
-  DevPtr<float> d;        // [T, cols/32]
-  DevPtr<int32_t> sum16;  // [T, cols/16]  sum of q over each 16 columns
-  DevPtr<float> ds16;     // [T, cols/16]  d * float(sum16)
-  DevPtr<float> ds32;     // [T, cols/32]  d * float(sum of q over the 32 columns)
+  DevPtr<float> d;        // [cols/32, T]: what a tile of rows needs of one block lies together
+  DevPtr<int32_t> sum16;  // [cols/16, T]  sum of q over each 16 columns
+  DevPtr<float> ds16;     // [cols/16, T]  d * float(sum16)
+  DevPtr<float> ds32;     // [cols/32, T]  d * float(sum of q over the 32 columns)
+};
+
+enum class Activation { kSilu, kGeluTanh };
+// silu(x) = x / (1 + exp(-x)); gelu_tanh(x) = x / (1 + exp(-2u)), u = sqrt(2/pi) * fma(0.044715 * x * x, x, x)
+
+// How a product's activations come about, fused with their quantization: h is x, rms_norm(x) if `norm` is set, or
+// activation(x) * up if `up` is set (not both); quantized to `out`.
+struct QuantizeArgs {
+  DevPtr<const float> x;     // [T, cols]
+  int64_t rows = 0;          // T
+  int64_t cols = 0;          // a multiple of 32
+  DevPtr<const float> norm;  // [cols] or null
+  float eps = 0.0f;
+  DevPtr<const float> up;  // [T, cols] or null
+  Activation activation = Activation::kSilu;
+  DevPtr<float> h;  // [T, cols], may equal x or up; null when nobody reads it
+  QuantizedRows out;
 };
 
 struct MatmulArgs {
@@ -56,9 +73,6 @@ struct MatmulArgs {
 //   (Both sub-blocks' scale terms come first, then both minimum terms.)
 // Float: acc = 0; for each column: acc = fma(w, x, acc).
 // Then acc = acc + bias, and y = y + acc or y = acc.
-
-enum class Activation { kSilu, kGeluTanh };
-// silu(x) = x / (1 + exp(-x)); gelu_tanh(x) = x / (1 + exp(-2u)), u = sqrt(2/pi) * fma(0.044715 * x * x, x, x)
 
 struct RopeArgs {
   DevPtr<float> x;  // [T, heads, head_dim], changed in place
@@ -154,8 +168,8 @@ struct KernelTable {
   // eps; then y = (x * (1 / sqrt(.))) * weight. x may equal y.
   void (*rms_norm)(Queue&, DevPtr<const float> x, DevPtr<const float> weight, float eps, int64_t rows, int64_t dim,
                    DevPtr<float> y);
-  // cols is a multiple of 32.
-  void (*quantize)(Queue&, DevPtr<const float> x, int64_t rows, int64_t cols, const QuantizedRows& out);
+  // The bits of rms_norm or glu followed by a plain quantize.
+  void (*quantize)(Queue&, const QuantizeArgs& args);
   // All in one parallel region; outputs are disjoint.
   void (*matmul)(Queue&, std::span<const MatmulArgs> args);
   void (*rope)(Queue&, const RopeArgs& args);

@@ -87,14 +87,14 @@ class Blocks {
     }
   }
   const uint8_t* codes(int part) const { return block_ + static_cast<size_t>(part) * 4 * native::kLanes; }
-  // Scales of the sub-blocks, then minimums: of the outputs of one register.
-  native::F number(int i, int part) const {
-    const uint8_t* p =
-        block_ + Fmt::kCodeBytes + static_cast<size_t>(i * kGroupRows + part * native::kLanes) * Fmt::kNumberBytes;
+  // Scales of the sub-blocks, then minimums: of the outputs of one register, `ahead` bytes on (of another group).
+  native::F number(int i, int part, size_t ahead = 0) const {
+    const uint8_t* p = block_ + ahead + Fmt::kCodeBytes +
+                       static_cast<size_t>(i * kGroupRows + part * native::kLanes) * Fmt::kNumberBytes;
     if constexpr (Fmt::kScales == ScaleKind::kF32) return native::load(reinterpret_cast<const float*>(p));
     if constexpr (Fmt::kScales == ScaleKind::kF16) return native::load_half(reinterpret_cast<const uint16_t*>(p));
     if constexpr (Fmt::kScales == ScaleKind::kSuper) {
-      const auto* d = reinterpret_cast<const uint16_t*>(header_) + (i < Fmt::kSubs ? 0 : kGroupRows);
+      const auto* d = reinterpret_cast<const uint16_t*>(header_ + ahead) + (i < Fmt::kSubs ? 0 : kGroupRows);
       return native::load_half(d + part * native::kLanes) * native::load_bytes(p);
     }
   }
@@ -120,9 +120,9 @@ template <typename Fmt, int kRows>
   const int64_t blocks = m.w.cols / kBlockCols;
   Blocks<Fmt> w(m.w, group);
   const int8_t* q = m.xq.q.raw() + row * m.w.cols;
-  const float* d = m.xq.d.raw() + row * blocks;
-  const int32_t* sum16 = m.xq.sum16.raw() + row * blocks * 2;
-  const float* ds = Fmt::kSub == 32 ? m.xq.ds32.raw() + row * blocks : m.xq.ds16.raw() + row * blocks * 2;
+  const float* d = m.xq.d.raw() + row;
+  const int32_t* sum16 = m.xq.sum16.raw() + row;
+  const float* ds = (kSubs == 1 ? m.xq.ds32 : m.xq.ds16).raw() + row;
   const int zero = m.w.layout.zero;
 
   F acc[kRows][kParts];
@@ -152,12 +152,12 @@ template <typename Fmt, int kRows>
       for (int p = 0; p < kParts; ++p) {
         const F scale = w.number(sub, p);
         for (int r = 0; r < kRows; ++r) {
-          const int32_t* sums = sum16 + (r * blocks + b) * 2;
+          const int32_t* sums = sum16 + 2 * b * m.rows + r;
           const auto sum = [&] {
             if constexpr (!Fmt::kZero) return dots[r][p].sum();
-            return dots[r][p].sum(-zero * (kSubs == 1 ? sums[0] + sums[1] : sums[sub]));
+            return dots[r][p].sum(-zero * (kSubs == 1 ? sums[0] + sums[m.rows] : sums[sub * m.rows]));
           };
-          acc[r][p] = fma(to_float(sum()), scale * native::set1(d[r * blocks + b]), acc[r][p]);
+          acc[r][p] = fma(to_float(sum()), scale * native::set1(d[b * m.rows + r]), acc[r][p]);
         }
       }
     }
@@ -166,7 +166,7 @@ template <typename Fmt, int kRows>
         for (int p = 0; p < kParts; ++p) {
           const F minimum = w.number(kSubs + s, p);
           for (int r = 0; r < kRows; ++r) {
-            acc[r][p] = fma(minimum, native::set1(ds[(r * blocks + b) * kSubs + s]), acc[r][p]);
+            acc[r][p] = fma(minimum, native::set1(ds[(b * kSubs + s) * m.rows + r]), acc[r][p]);
           }
         }
       }
@@ -180,77 +180,98 @@ template <typename Fmt, int kRows>
   }
 }
 
-// `n` rows from `row` on by the outputs of one register, for more rows than a tile's registers hold: the codes of a
-// (sub-)block stay unpacked in registers while the rows pass, the rows' sums in the first-level cache.
+// `n` rows from `row` on by the outputs of kSpan registers (part `part` of a group, or that many whole groups), for
+// more rows than a tile's registers hold: the codes of a (sub-)block stay unpacked in registers while the rows pass,
+// the rows' sums in the first-level cache.
 inline constexpr int kMaxRows = 16;
 
-template <typename Fmt>
+template <typename Fmt, int kSpan>
 [[gnu::noinline]] void tall_tile(const MatmulArgs& m, int64_t group, int part, int64_t row, int n) {
   using native::C, native::F;
   using Dot = native::Dot<Fmt::kMaxCode>;
   constexpr int kSubs = Fmt::kSubs, kQuads = 8 / kSubs;
   const int64_t cols = m.w.cols, blocks = cols / kBlockCols;
+  const size_t group_bytes = m.w.layout.group_bytes(cols);
   Blocks<Fmt> w(m.w, group);
+  const int64_t rows = m.rows;  // of all tiles: the stride of the scales' blocks
   const int8_t* q = m.xq.q.raw() + row * cols;
-  const float* d = m.xq.d.raw() + row * blocks;
-  const int32_t* sum16 = m.xq.sum16.raw() + row * blocks * 2;
-  const float* ds = Fmt::kSub == 32 ? m.xq.ds32.raw() + row * blocks : m.xq.ds16.raw() + row * blocks * 2;
+  const float* d = m.xq.d.raw() + row;
+  const int32_t* sum16 = m.xq.sum16.raw() + row;
+  const float* ds = (kSubs == 1 ? m.xq.ds32 : m.xq.ds16).raw() + row;
   const int zero = m.w.layout.zero;
 
-  F acc[kMaxRows];
-  for (F& a : acc) a = native::set1(0.0f);
-  for (int64_t b = 0; b < blocks; ++b, w.next(), q += kBlockCols) {
-    if (part == 0) w.prefetch(kPrefetchBytes);
-    F minimum[kSubs];
+  F acc[kMaxRows][kSpan];
+  for (auto& of_row : acc) {
+    for (F& a : of_row) a = native::set1(0.0f);
+  }
+  for (int64_t b = 0; b < blocks; ++b, w.next(), q += kBlockCols, d += rows, sum16 += 2 * rows, ds += kSubs * rows) {
+    for (int p = 0; p < kSpan; ++p) {
+      if (part == 0) w.prefetch(p * group_bytes + kPrefetchBytes);
+    }
+    F minimum[kSpan][kSubs];
     if constexpr (Fmt::kMin) {
-      for (int s = 0; s < kSubs; ++s) minimum[s] = w.number(kSubs + s, part);
+      for (int p = 0; p < kSpan; ++p) {
+        for (int s = 0; s < kSubs; ++s) minimum[p][s] = w.number(kSubs + s, part, p * group_bytes);
+      }
     }
 #pragma GCC unroll 2
     for (int sub = 0; sub < kSubs; ++sub) {
-      C c[kQuads];
-      for (int i = 0; i < kQuads; ++i) c[i] = codes_of<Fmt>(w.codes(part), kQuads * sub + i);
+      C c[kSpan][kQuads];
+      F scale[kSpan];
+      for (int p = 0; p < kSpan; ++p) {
+        for (int i = 0; i < kQuads; ++i) {
+          c[p][i] = codes_of<Fmt>(w.codes(part) + p * group_bytes, kQuads * sub + i);
+        }
+        scale[p] = w.number(sub, part, p * group_bytes);
+      }
       // Where a product takes magnitude and sign, magnitudes are in registers and codes in memory.
-      constexpr bool kHasSigns = requires(Dot dot) { dot.magnitude(c[0]); };
+      constexpr bool kHasSigns = requires(Dot dot) { dot.magnitude(c[0][0]); };
+      static_assert(!kHasSigns || kSpan == 1);
       [[maybe_unused]] C in_memory[kHasSigns ? kQuads : 1];
       if constexpr (kHasSigns) {
         for (int i = 0; i < kQuads; ++i) {
-          in_memory[i] = c[i];
-          c[i] = Dot::magnitude(c[i]);
+          in_memory[i] = c[0][i];
+          c[0][i] = Dot::magnitude(c[0][i]);
         }
       }
-      const F scale = w.number(sub, part);
       const int8_t* qr = q + kQuads * 4 * sub;
 #pragma GCC unroll 1
       for (int r = 0; r < n; ++r, qr += cols) {
-        Dot dot;
+        Dot dot[kSpan];
         [[maybe_unused]] const C* signs = in_memory;
         if constexpr (kHasSigns) asm("" : "+r"(signs));  // or the compiler would move the loads out of the loop
         for (int i = 0; i < kQuads; i += 2) {
           const native::Quad q0 = native::load_quad(qr + 4 * i), q1 = native::load_quad(qr + 4 * i + 4);
-          if constexpr (kHasSigns) {
-            dot.add(c[i], c[i + 1], signs[i], signs[i + 1], q0, q1);
-          } else {
-            dot.add(c[i], c[i + 1], q0, q1);
+          for (int p = 0; p < kSpan; ++p) {
+            if constexpr (kHasSigns) {
+              dot[p].add(c[p][i], c[p][i + 1], signs[i], signs[i + 1], q0, q1);
+            } else {
+              dot[p].add(c[p][i], c[p][i + 1], q0, q1);
+            }
           }
         }
-        const int64_t at = r * blocks + b;
-        const auto sum = [&] {
-          if constexpr (!Fmt::kZero) return dot.sum();
-          return dot.sum(-zero * (kSubs == 1 ? sum16[2 * at] + sum16[2 * at + 1] : sum16[2 * at + sub]));
-        };
-        F a = fma(to_float(sum()), scale * native::set1(d[at]), acc[r]);
-        if constexpr (Fmt::kMin) {
-          if (sub == kSubs - 1) {
-            for (int s = 0; s < kSubs; ++s) a = fma(minimum[s], native::set1(ds[at * kSubs + s]), a);
+        const F dr = native::set1(d[r]);
+        for (int p = 0; p < kSpan; ++p) {
+          const auto sum = [&] {
+            if constexpr (!Fmt::kZero) return dot[p].sum();
+            return dot[p].sum(-zero * (kSubs == 1 ? sum16[r] + sum16[rows + r] : sum16[sub * rows + r]));
+          };
+          F a = fma(to_float(sum()), scale[p] * dr, acc[r][p]);
+          if constexpr (Fmt::kMin) {
+            if (sub == kSubs - 1) {
+              for (int s = 0; s < kSubs; ++s) a = fma(minimum[p][s], native::set1(ds[s * rows + r]), a);
+            }
           }
+          acc[r][p] = a;
         }
-        acc[r] = a;
       }
     }
   }
-  const int64_t output = group * kGroupRows + part * native::kLanes;
-  if (output >= m.w.rows) return;
-  for (int r = 0; r < n; ++r) finish_output(m, output, row + r, acc[r]);
+  for (int p = 0; p < kSpan; ++p) {
+    const int64_t output = (group + p) * kGroupRows + part * native::kLanes;
+    if (output >= m.w.rows) return;
+    for (int r = 0; r < n; ++r) finish_output(m, output, row + r, acc[r][p]);
+  }
 }
 
 #if defined(DECANT_AMX)
@@ -293,28 +314,34 @@ inline void float_tile(const MatmulArgs& m, int64_t group, int64_t row) {
   }
 }
 
-// Tiles give run(m, group, row, n): one group, n rows from `row` on, n at most kTileRows.
+// Tiles give run(m, group, left, row, n): groups from `group` on, at most `left` of them, n rows from `row` on, n at
+// most kTileRows. Returns how many groups it took.
 template <typename Fmt>
 struct QuantizedTiles {
   static constexpr int kTileRows = kMaxRows;
-  static void run(const MatmulArgs& m, int64_t group, int64_t row, int n) {
+  static int run(const MatmulArgs& m, int64_t group, int64_t left, int64_t row, int n) {
     constexpr int kParts = kGroupRows / native::kLanes;
-    if (n == 1) return short_tile<Fmt, 1>(m, group, row);
-    if (n == 2) return short_tile<Fmt, 2>(m, group, row);
-    for (int part = 0; part < kParts; ++part) tall_tile<Fmt>(m, group, part, row, n);
+    if (n == 1) return short_tile<Fmt, 1>(m, group, row), 1;
+    if (n == 2) return short_tile<Fmt, 2>(m, group, row), 1;
+    if constexpr (native::kTileGroups == 2) {
+      if (left >= 2) return tall_tile<Fmt, 2>(m, group, 0, row, n), 2;
+    }
+    for (int part = 0; part < kParts; ++part) tall_tile<Fmt, 1>(m, group, part, row, n);
+    return 1;
   }
 };
 
 template <typename Weights>
 struct FloatTiles {
   static constexpr int kTileRows = 4;
-  static void run(const MatmulArgs& m, int64_t group, int64_t row, int n) {
+  static int run(const MatmulArgs& m, int64_t group, int64_t, int64_t row, int n) {
     switch (n) {
-      case 4: return float_tile<Weights, 4>(m, group, row);
-      case 3: return float_tile<Weights, 3>(m, group, row);
-      case 2: return float_tile<Weights, 2>(m, group, row);
-      default: return float_tile<Weights, 1>(m, group, row);
+      case 4: float_tile<Weights, 4>(m, group, row); break;
+      case 3: float_tile<Weights, 3>(m, group, row); break;
+      case 2: float_tile<Weights, 2>(m, group, row); break;
+      default: float_tile<Weights, 1>(m, group, row); break;
     }
+    return 1;
   }
 };
 
@@ -323,7 +350,7 @@ template <typename Tiles>
 inline void run_groups(const MatmulArgs& m, int64_t begin, int64_t end, int64_t first_row = 0) {
   for (int64_t row = first_row; row < m.rows; row += Tiles::kTileRows) {
     const auto n = static_cast<int>(std::min<int64_t>(Tiles::kTileRows, m.rows - row));
-    for (int64_t g = begin; g < end; ++g) Tiles::run(m, g, row, n);
+    for (int64_t g = begin; g < end;) g += Tiles::run(m, g, end - g, row, n);
   }
 }
 
@@ -333,7 +360,7 @@ template <typename Fmt>
 inline void run_quantized(const MatmulArgs& m, int64_t begin, int64_t end, float* scratch) {
   const int64_t whole = m.rows / kAmxRows * kAmxRows;
   if (whole > 0) {
-    const UseTiles tiles;
+    const UseTiles tiles(Fmt::kSubs == 1 ? kTileConfig32 : kTileConfig16);
     auto* codes = reinterpret_cast<int8_t*>(scratch);
     for (int64_t g = begin; g < end; ++g) {
       signed_codes<Fmt>(m.w, g, codes);

@@ -87,7 +87,9 @@ inline void rms_norm(Queue& queue, DevPtr<const float> x, DevPtr<const float> we
   });
 }
 
-inline void quantize_block(const float* x, int8_t* q, float* d, int32_t* sum16, float* ds16, float* ds32) {
+// One block of one of `rows` rows.
+inline void quantize_block(const float* x, int8_t* q, int64_t row, int64_t block, int64_t rows,
+                           const QuantizedRows& out) {
   const F a = load(x);
   const F b = load(x + 16);
   const F zero = set1(0.0f);
@@ -98,20 +100,11 @@ inline void quantize_block(const float* x, int8_t* q, float* d, int32_t* sum16, 
   const F inverse = set1(amax > 0.0f ? 127.0f / amax : 0.0f);
   const int sums[2] = {store_codes(q, rint(a * inverse)), store_codes(q + 16, rint(b * inverse))};
   for (int h = 0; h < 2; ++h) {
-    sum16[h] = sums[h];
-    ds16[h] = scale * static_cast<float>(sums[h]);
+    out.sum16.raw()[(2 * block + h) * rows + row] = sums[h];
+    out.ds16.raw()[(2 * block + h) * rows + row] = scale * static_cast<float>(sums[h]);
   }
-  *d = scale;
-  *ds32 = scale * static_cast<float>(sums[0] + sums[1]);
-}
-
-inline void quantize(Queue& queue, DevPtr<const float> x, int64_t rows, int64_t cols, const QuantizedRows& out) {
-  cpu(queue).pool().parallel_for(rows * cols / kBlockCols, 512, [&](int64_t begin, int64_t end, int) {
-    for (int64_t b = begin; b < end; ++b) {
-      quantize_block(x.raw() + b * 32, out.q.raw() + b * 32, out.d.raw() + b, out.sum16.raw() + b * 2,
-                     out.ds16.raw() + b * 2, out.ds32.raw() + b);
-    }
-  });
+  out.d.raw()[block * rows + row] = scale;
+  out.ds32.raw()[block * rows + row] = scale * static_cast<float>(sums[0] + sums[1]);
 }
 
 inline void rope(Queue& queue, const RopeArgs& a) {
@@ -186,6 +179,46 @@ inline void glu(Queue& queue, Activation activation, DevPtr<const float> gate, D
                 DevPtr<float> y) {
   map_floats(queue, n, [&](int64_t i, int64_t lanes) {
     store_n(y.raw() + i, activate(activation, load_n(gate.raw() + i, lanes)) * load_n(up.raw() + i, lanes), lanes);
+  });
+}
+
+inline void quantize(Queue& queue, const QuantizeArgs& a) {
+  CpuQueue& q = cpu(queue);
+  const int64_t blocks = a.cols / kBlockCols;
+  if (a.norm) {
+    q.pool().parallel_for(a.rows, row_grain(a.cols), [&](int64_t begin, int64_t end, int thread) {
+      float* own = a.h ? nullptr : q.scratch(thread, static_cast<size_t>(a.cols));
+      for (int64_t r = begin; r < end; ++r) {
+        float* h = a.h ? a.h.raw() + r * a.cols : own;
+        rms_norm_row(a.x.raw() + r * a.cols, a.norm.raw(), a.eps, a.cols, h);
+        for (int64_t b = 0; b < blocks; ++b) {
+          quantize_block(h + b * kBlockCols, a.out.q.raw() + r * a.cols + b * kBlockCols, r, b, a.rows, a.out);
+        }
+      }
+    });
+    return;
+  }
+  // By blocks of up to 16 rows, whose scales share a cache line.
+  constexpr int64_t kRows = 16, kBlocksPerTask = 512;
+  const int64_t tiles = (a.rows + kRows - 1) / kRows;
+  const int64_t grain = std::max<int64_t>(1, kBlocksPerTask / std::min(kRows, std::max<int64_t>(1, a.rows)));
+  q.pool().parallel_for(tiles * blocks, grain, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t b = i % blocks;
+      for (int64_t r = i / blocks * kRows; r < std::min((i / blocks + 1) * kRows, a.rows); ++r) {
+        const int64_t at = r * a.cols + b * kBlockCols;
+        const float* x = a.x.raw() + at;
+        float h[kBlockCols];
+        if (a.up) {
+          for (int k = 0; k < kBlockCols; k += 16) {
+            store(h + k, activate(a.activation, load(x + k)) * load(a.up.raw() + at + k));
+          }
+          x = h;
+        }
+        quantize_block(x, a.out.q.raw() + at, r, b, a.rows, a.out);
+        if (a.h) std::memmove(a.h.raw() + at, x, sizeof h);
+      }
+    }
   });
 }
 

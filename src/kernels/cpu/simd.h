@@ -136,6 +136,7 @@ inline float reduce_max(F x) {
 namespace native {
 inline constexpr int kLanes = 8;
 inline constexpr int kTileVectors = 2;  // times 4 rows of sums leave registers for operands
+inline constexpr int kTileGroups = 1;
 struct F { __m256 v; };
 struct I { __m256i v; };
 struct C { __m256i v; };
@@ -305,8 +306,10 @@ using namespace decant::DECANT_TARGET;  // NOLINT: the same names
 inline constexpr int kLanes = 16;
 #if defined(DECANT_AVX512)
 inline constexpr int kTileVectors = 4;
+inline constexpr int kTileGroups = 2;  // 16 of 32 registers hold codes, so that a broadcast activation serves two products
 #else
 inline constexpr int kTileVectors = 1;
+inline constexpr int kTileGroups = 1;
 #endif
 }  // namespace native
 #endif

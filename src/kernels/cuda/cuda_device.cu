@@ -160,7 +160,7 @@ __global__ void matmul_kernel(const uint8_t* data, WeightLayout l, int64_t outpu
                               const int8_t* q, const float* d, const float* ds16, const float* ds32, const float* bias,
                               bool accumulate, float* y, int64_t ldy) {
   const int64_t o = blockIdx.x * static_cast<int64_t>(kThreads) + threadIdx.x;
-  const int64_t t = blockIdx.y;
+  const int64_t t = blockIdx.y, rows = gridDim.y;
   if (o >= outputs) return;
   const int64_t group = o / 16;
   const int row = static_cast<int>(o % 16);
@@ -174,7 +174,7 @@ __global__ void matmul_kernel(const uint8_t* data, WeightLayout l, int64_t outpu
     for (int64_t block = 0; block < cols / 32; ++block) {
       const BlockView b = block_view(data, l, cols, group, block);
       const int8_t* qb = q + t * cols + block * 32;
-      const float db = d[t * (cols / 32) + block];
+      const float db = d[block * rows + t];
       for (int s = 0; s < subs; ++s) {
         int dot = 0;
         for (int c = s * l.sub; c < (s + 1) * l.sub; ++c) dot += (code_at(b, l, row, c) - l.zero) * qb[c];
@@ -182,7 +182,7 @@ __global__ void matmul_kernel(const uint8_t* data, WeightLayout l, int64_t outpu
       }
       if (!l.has_min) continue;
       for (int s = 0; s < subs; ++s) {
-        const float ds = l.sub == 32 ? ds32[t * (cols / 32) + block] : ds16[t * (cols / 16) + block * 2 + s];
+        const float ds = l.sub == 32 ? ds32[block * rows + t] : ds16[(block * 2 + s) * rows + t];
         acc = __fmaf_rn(min_at(b, l, s, row), ds, acc);
       }
     }
@@ -194,11 +194,10 @@ __global__ void matmul_kernel(const uint8_t* data, WeightLayout l, int64_t outpu
 
 // ---- rows ----
 
-__global__ void rms_norm_kernel(const float* x, const float* weight, float eps, int64_t dim, float* y) {
+// 1 / sqrt(mean(row^2) + eps), for the whole block.
+__device__ float inverse_rms(const float* row, float eps, int64_t dim) {
   __shared__ float lanes[16];
   __shared__ float scale;
-  const float* row = x + blockIdx.x * dim;
-  float* out = y + blockIdx.x * dim;
   if (threadIdx.x < 16) {
     float sum = 0.0f;
     for (int64_t i = threadIdx.x; i < dim; i += 16) sum = __fmaf_rn(row[i], row[i], sum);
@@ -210,31 +209,59 @@ __global__ void rms_norm_kernel(const float* x, const float* weight, float eps, 
     scale = __fdiv_rn(1.0f, __fsqrt_rn(__fadd_rn(mean, eps)));
   }
   __syncthreads();
+  return scale;
+}
+
+__global__ void rms_norm_kernel(const float* x, const float* weight, float eps, int64_t dim, float* y) {
+  const float* row = x + blockIdx.x * dim;
+  float* out = y + blockIdx.x * dim;
+  const float scale = inverse_rms(row, eps, dim);
   for (int64_t i = threadIdx.x; i < dim; i += blockDim.x) out[i] = __fmul_rn(__fmul_rn(row[i], scale), weight[i]);
 }
 
-__global__ void quantize_kernel(const float* x, int64_t blocks, int8_t* q, float* d, int32_t* sum16, float* ds16,
-                                float* ds32) {
-  const int64_t i = blockIdx.x * static_cast<int64_t>(kThreads) + threadIdx.x;
-  if (i >= blocks) return;
-  const float* v = x + i * 32;
-  float amax = 0.0f;
-  for (int k = 0; k < 32; ++k) amax = fmaxf(amax, fabsf(v[k]));
-  const float scale = __fdiv_rn(amax, 127.0f);
-  const float inverse = amax > 0.0f ? __fdiv_rn(127.0f, amax) : 0.0f;
-  int sums[2] = {0, 0};
-  for (int k = 0; k < 32; ++k) {
-    const float r = rintf(__fmul_rn(v[k], inverse));
-    const int code = r != r ? 0 : static_cast<int>(fminf(fmaxf(r, -127.0f), 127.0f));
-    q[i * 32 + k] = static_cast<int8_t>(code);
-    sums[k / 16] += code;
+struct QuantizeView {
+  const float *x, *norm, *up;
+  float eps;
+  Activation activation;
+  int64_t rows, cols;
+  float* h;
+  int8_t* q;
+  float* d;
+  int32_t* sum16;
+  float *ds16, *ds32;
+};
+
+// A row a block, 32 columns a thread at a time.
+__global__ void quantize_kernel(QuantizeView a) {
+  const int64_t t = blockIdx.x;
+  const float scale = a.norm != nullptr ? inverse_rms(a.x + t * a.cols, a.eps, a.cols) : 1.0f;
+  for (int64_t block = threadIdx.x; block < a.cols / 32; block += blockDim.x) {
+    const int64_t at = t * a.cols + block * 32;
+    float v[32];
+    float amax = 0.0f;
+    for (int k = 0; k < 32; ++k) {
+      v[k] = a.x[at + k];
+      if (a.norm != nullptr) v[k] = __fmul_rn(__fmul_rn(v[k], scale), a.norm[block * 32 + k]);
+      if (a.up != nullptr) v[k] = __fmul_rn(activate(a.activation, v[k]), a.up[at + k]);
+      if (a.h != nullptr) a.h[at + k] = v[k];
+      amax = fmaxf(amax, fabsf(v[k]));
+    }
+    const float d = __fdiv_rn(amax, 127.0f);
+    const float inverse = amax > 0.0f ? __fdiv_rn(127.0f, amax) : 0.0f;
+    int sums[2] = {0, 0};
+    for (int k = 0; k < 32; ++k) {
+      const float r = rintf(__fmul_rn(v[k], inverse));
+      const int code = r != r ? 0 : static_cast<int>(fminf(fmaxf(r, -127.0f), 127.0f));
+      a.q[at + k] = static_cast<int8_t>(code);
+      sums[k / 16] += code;
+    }
+    a.d[block * a.rows + t] = d;
+    for (int h = 0; h < 2; ++h) {
+      a.sum16[(block * 2 + h) * a.rows + t] = sums[h];
+      a.ds16[(block * 2 + h) * a.rows + t] = __fmul_rn(d, static_cast<float>(sums[h]));
+    }
+    a.ds32[block * a.rows + t] = __fmul_rn(d, static_cast<float>(sums[0] + sums[1]));
   }
-  d[i] = scale;
-  for (int h = 0; h < 2; ++h) {
-    sum16[i * 2 + h] = sums[h];
-    ds16[i * 2 + h] = __fmul_rn(scale, static_cast<float>(sums[h]));
-  }
-  ds32[i] = __fmul_rn(scale, static_cast<float>(sums[0] + sums[1]));
 }
 
 __global__ void rope_kernel(float* x, int64_t pairs, int heads, int head_dim, int half, bool interleaved,
@@ -438,10 +465,12 @@ void rms_norm(Queue& queue, DevPtr<const float> x, DevPtr<const float> weight, f
   rms_norm_kernel<<<static_cast<unsigned>(rows), 128, 0, stream_of(queue)>>>(x.raw(), weight.raw(), eps, dim, y.raw());
 }
 
-void quantize(Queue& queue, DevPtr<const float> x, int64_t rows, int64_t cols, const QuantizedRows& out) {
-  const int64_t blocks = rows * cols / 32;
-  quantize_kernel<<<blocks_for(blocks), kThreads, 0, stream_of(queue)>>>(
-      x.raw(), blocks, out.q.raw(), out.d.raw(), out.sum16.raw(), out.ds16.raw(), out.ds32.raw());
+void quantize(Queue& queue, const QuantizeArgs& a) {
+  const QuantizeView view{
+      a.x.raw(),       a.norm.raw(), a.up.raw(),    a.eps,         a.activation,      a.rows,
+      a.cols,          a.h.raw(),    a.out.q.raw(), a.out.d.raw(), a.out.sum16.raw(), a.out.ds16.raw(),
+      a.out.ds32.raw()};
+  quantize_kernel<<<static_cast<unsigned>(a.rows), 128, 0, stream_of(queue)>>>(view);
 }
 
 void matmul(Queue& queue, std::span<const MatmulArgs> args) {
