@@ -47,12 +47,11 @@ Status check_cache_type(const Device& device, DType type, int dim, const char* w
 
 }  // namespace
 
-// What a product multiplies: x, or rms_norm(x) or activation(x) * up computed first, into h.
+// What products multiply: x, or rms_norm(x), then computed into h if a float weight reads it.
 struct Engine::Input {
   DevPtr<const float> x;
   int64_t rows = 0, cols = 0;
   DevPtr<const float> norm;
-  DevPtr<const float> up;
   DevPtr<float> h;
 };
 
@@ -75,6 +74,7 @@ struct Engine::Plan {
   bool compacted = false;        // x_ holds the kept rows only
   std::vector<float> cos, sin;   // staging
   std::vector<int32_t> path;     // scratch
+  std::vector<MatmulArgs> products;
 
   int32_t row_in_x(int32_t row) const { return compacted ? compact[static_cast<size_t>(row)] : row; }
 };
@@ -124,7 +124,6 @@ Status Engine::allocate() {
     ffn = std::max(ffn, static_cast<size_t>(l.ffn_dim));
   }
   const auto hidden = static_cast<size_t>(c.hidden);
-  const size_t widest = (std::max({hidden, attn, ffn}) + 31) / 32 * 32;
   const size_t logit_rows = std::min<size_t>(rows, kLogitRows);
   struct Request {
     DeviceBuffer* buffer;
@@ -142,11 +141,6 @@ Status Engine::allocate() {
       {&gate_, rows * ffn * 4},
       {&up_, rows * ffn * 4},
       {&logits_, logit_rows * static_cast<size_t>(c.vocab_size) * 4},
-      {&xq_, rows * widest},
-      {&xd_, rows * widest / 32 * 4},
-      {&xsum_, rows * widest / 16 * 4},
-      {&xds16_, rows * widest / 16 * 4},
-      {&xds32_, rows * widest / 32 * 4},
       {&tokens_, rows * 4},
       {&slots_, rows * 4},
       {&index_, rows * 4},
@@ -154,6 +148,14 @@ Status Engine::allocate() {
       {&pages_, static_cast<size_t>(cache_->pages()) * 4},
       {&paths_, rows * 4},
   };
+  for (const auto& [buffers, width] : {std::pair{&xq_, std::max(hidden, attn)}, {&gated_, ffn}}) {
+    const size_t cols = (width + 31) / 32 * 32;
+    for (const Request& r : {Request{&buffers->q, rows * cols}, Request{&buffers->d, rows * cols / 8},
+                             Request{&buffers->sum16, rows * cols / 4}, Request{&buffers->ds16, rows * cols / 4},
+                             Request{&buffers->ds32, rows * cols / 8}}) {
+      requests.push_back(r);
+    }
+  }
   cos_.resize(c.ropes.size());
   sin_.resize(c.ropes.size());
   for (size_t i = 0; i < c.ropes.size(); ++i) {
@@ -412,45 +414,48 @@ Status Engine::upload(std::span<const Slice> slices) {
   return {};
 }
 
-void Engine::linear(const Input& input, std::span<const Linear> outputs) {
+QuantizedRows Engine::QuantizedBuffers::view() const {
+  return {.q = q.ptr<int8_t>(),
+          .d = d.ptr<float>(),
+          .sum16 = sum16.ptr<int32_t>(),
+          .ds16 = ds16.ptr<float>(),
+          .ds32 = ds32.ptr<float>()};
+}
+
+// The arguments of the products of one input, once it is normed and quantized as they need.
+std::vector<MatmulArgs>& Engine::prepare(const Input& input, std::span<const Linear> outputs) {
   const ModelConfig& c = model_->config();
   Device& d = device();
-  const QuantizedRows xq{.q = xq_.ptr<int8_t>(),
-                         .d = xd_.ptr<float>(),
-                         .sum16 = xsum_.ptr<int32_t>(),
-                         .ds16 = xds16_.ptr<float>(),
-                         .ds32 = xds32_.ptr<float>()};
   const auto is_quantized = [](const Linear& l) { return l.w->layout.quantized; };
   const bool any_float = !std::all_of(outputs.begin(), outputs.end(), is_quantized);
-  const bool made = input.norm || input.up;
   if (std::any_of(outputs.begin(), outputs.end(), is_quantized)) {
     d.table().quantize(d.queue(), {.x = input.x,
                                    .rows = input.rows,
                                    .cols = input.cols,
                                    .norm = input.norm,
                                    .eps = c.norm_eps,
-                                   .up = input.up,
-                                   .activation = c.activation,
-                                   .h = made && any_float ? input.h : DevPtr<float>(),
-                                   .out = xq});
+                                   .h = input.norm && any_float ? input.h : DevPtr<float>(),
+                                   .out = xq_.view()});
   } else if (input.norm) {
     d.table().rms_norm(d.queue(), input.x, input.norm, c.norm_eps, input.rows, input.cols, input.h);
-  } else if (input.up) {
-    d.table().glu(d.queue(), c.activation, input.x, input.up, input.rows * input.cols, input.h);
   }
-  MatmulArgs args[3];
-  size_t n = 0;
+  std::vector<MatmulArgs>& products = plan_->products;
+  products.clear();
   for (const Linear& l : outputs) {
-    args[n++] = {.w = *l.w,
-                 .x = made ? DevPtr<const float>(input.h) : input.x,
-                 .xq = xq,
-                 .rows = input.rows,
-                 .y = l.y,
-                 .ldy = l.w->rows,
-                 .bias = l.bias,
-                 .accumulate = l.accumulate};
+    products.push_back({.w = *l.w,
+                        .x = input.norm ? DevPtr<const float>(input.h) : input.x,
+                        .xq = xq_.view(),
+                        .rows = input.rows,
+                        .y = l.y,
+                        .ldy = l.w->rows,
+                        .bias = l.bias,
+                        .accumulate = l.accumulate});
   }
-  d.table().matmul(d.queue(), {args, n});
+  return products;
+}
+
+void Engine::linear(const Input& input, std::span<const Linear> outputs) {
+  device().table().matmul(device().queue(), prepare(input, outputs));
 }
 
 // x += norm(branch): how a branch with a norm of its own joins the residual.
@@ -536,21 +541,28 @@ void Engine::attention_block(int layer, bool is_last) {
 
 void Engine::ffn_block(int layer) {
   const ModelConfig& c = model_->config();
-  const LayerConfig& l = c.layers[static_cast<size_t>(layer)];
   const LayerWeights& w = model_->layer(layer);
   const int64_t rows = plan_->rows;
+  Device& d = device();
   const Linear in[] = {{&w.gate, w.gate_bias, gate_.ptr<float>()}, {&w.up, w.up_bias, up_.ptr<float>()}};
-  linear({.x = x_.ptr<float>(), .rows = rows, .cols = c.hidden, .norm = w.ffn_norm, .h = h_.ptr<float>()}, in);
-  const Input activated{
-      .x = gate_.ptr<float>(), .rows = rows, .cols = l.ffn_dim, .up = up_.ptr<float>(), .h = gate_.ptr<float>()};
-  if (c.post_norms) {
-    const Linear out[] = {{&w.down, w.down_bias, branch_.ptr<float>()}};
-    linear(activated, out);
-    add_branch(w.post_ffn_norm, rows);
-  } else {
-    const Linear out[] = {{&w.down, w.down_bias, x_.ptr<float>(), true}};
-    linear(activated, out);
-  }
+  const std::vector<MatmulArgs>& products =
+      prepare({.x = x_.ptr<float>(), .rows = rows, .cols = c.hidden, .norm = w.ffn_norm, .h = h_.ptr<float>()}, in);
+  const bool quantized = w.down.layout.quantized;
+  d.table().matmul_gated(d.queue(), {.gate = products[0],
+                                     .up = products[1],
+                                     .activation = c.activation,
+                                     .h = quantized ? DevPtr<float>() : gate_.ptr<float>(),
+                                     .out = quantized ? gated_.view() : QuantizedRows()});
+  const MatmulArgs down{.w = w.down,
+                        .x = gate_.ptr<float>(),
+                        .xq = gated_.view(),
+                        .rows = rows,
+                        .y = (c.post_norms ? branch_ : x_).ptr<float>(),
+                        .ldy = c.hidden,
+                        .bias = w.down_bias,
+                        .accumulate = !c.post_norms};
+  d.table().matmul(d.queue(), {&down, 1});
+  if (c.post_norms) add_branch(w.post_ffn_norm, rows);
 }
 
 // Copies rows (indices into `source`, [*, hidden]) to the host.

@@ -25,6 +25,9 @@
 
 namespace decant {
 
+struct MatmulArgs;
+struct QuantizedRows;
+
 using TokenId = int32_t;
 
 struct EngineOptions {
@@ -142,6 +145,7 @@ class Engine {
   void plan_rows(const Slice& slice, int base, int pending, int rows);
   Status allocate();
   Status upload(std::span<const Slice> slices);
+  std::vector<MatmulArgs>& prepare(const Input& input, std::span<const Linear> outputs);
   void linear(const Input& input, std::span<const Linear> outputs);
   void add_branch(DevPtr<const float> norm, int64_t rows);
   void attention_block(int layer, bool is_last);
@@ -158,7 +162,11 @@ class Engine {
 
   // Device buffers, sized once for max_rows.
   DeviceBuffer x_, h_, branch_, q_, k_, v_, attn_, picked_, gate_, up_, logits_;
-  DeviceBuffer xq_, xd_, xsum_, xds16_, xds32_;
+  struct QuantizedBuffers {
+    DeviceBuffer q, d, sum16, ds16, ds32;
+    QuantizedRows view() const;
+  };
+  QuantizedBuffers xq_, gated_;
   DeviceBuffer tokens_, slots_, attn_rows_, pages_, paths_, index_;
   std::vector<DeviceBuffer> cos_, sin_;
   size_t buffer_bytes_ = 0;

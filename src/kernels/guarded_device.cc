@@ -74,6 +74,7 @@ constexpr KernelTable kGuardedTable = {
     .rms_norm = Guarded<&KernelTable::rms_norm>::run,
     .quantize = Guarded<&KernelTable::quantize>::run,
     .matmul = Guarded<&KernelTable::matmul>::run,
+    .matmul_gated = Guarded<&KernelTable::matmul_gated>::run,
     .rope = Guarded<&KernelTable::rope>::run,
     .kv_write = Guarded<&KernelTable::kv_write>::run,
     .kv_move = Guarded<&KernelTable::kv_move>::run,

@@ -99,54 +99,56 @@ TEST(Quantize, IsTheHeadersFormulaInEveryTable) {
   }
 }
 
-TEST(Quantize, NormAndActivationGiveTheBitsOfTheirOwnOps) {
+bool same_bytes(Device& device, const DeviceBuffer& a, const DeviceBuffer& b) {
+  return download<uint8_t>(device, a, a.size()) == download<uint8_t>(device, b, b.size());
+}
+
+void expect_same(Device& device, const Activations& a, const Activations& b, const std::string& what) {
+  EXPECT_TRUE(same_bytes(device, a.q, b.q)) << what;
+  EXPECT_TRUE(same_bytes(device, a.d, b.d)) << what;
+  EXPECT_TRUE(same_bytes(device, a.sum16, b.sum16)) << what;
+  EXPECT_TRUE(same_bytes(device, a.ds16, b.ds16)) << what;
+  EXPECT_TRUE(same_bytes(device, a.ds32, b.ds32)) << what;
+}
+
+TEST(Quantize, WithNormGivesTheBitsOfBoth) {
   Random random(2);
-  constexpr int64_t kCols = 160;
-  const std::vector<float> weight = random.normals(kCols, 1.0f);
-  for (const int64_t rows : {1, 3, 37}) {
-    const auto n = static_cast<size_t>(rows * kCols);
-    const std::vector<float> x = random.normals(n, 2.0f), up = random.normals(n, 2.0f);
+  for (const auto& [rows, cols] : {std::pair<int64_t, int64_t>{1, 160}, {1, 32 * 1100}, {3, 160}, {37, 160}}) {
+    const std::vector<float> weight = random.normals(static_cast<size_t>(cols), 1.0f);
+    const auto n = static_cast<size_t>(rows * cols);
+    const std::vector<float> x = random.normals(n, 2.0f);
     for (const std::string& table : every_table()) {
+      const std::string what = table + ", rows " + std::to_string(rows);
       auto device = device_of(table, 2);
       const KernelTable& t = device->table();
-      const DeviceBuffer dx = upload(*device, x), dup = upload(*device, up), dw = upload(*device, weight);
-      for (const auto& [norm, activation] :
-           {std::pair{true, Activation::kSilu}, {false, Activation::kSilu}, {false, Activation::kGeluTanh}}) {
-        const DeviceBuffer h = allocate(*device, n * 4);
-        if (norm) {
-          t.rms_norm(device->queue(), dx.ptr<float>(), dw.ptr<float>(), 1e-5f, rows, kCols, h.ptr<float>());
-        } else {
-          t.glu(device->queue(), activation, dx.ptr<float>(), dup.ptr<float>(), static_cast<int64_t>(n),
-                h.ptr<float>());
-        }
-        const std::vector<float> expected_h = download<float>(*device, h, n);
-        const Activations expected(*device, expected_h, rows, kCols);
-        for (const bool in_place : {false, true}) {
-          const Activations fused(*device, x, rows, kCols);
-          QuantizeArgs args{.x = in_place ? fused.x.ptr<float>() : dx.ptr<float>(),
-                            .rows = rows,
-                            .cols = kCols,
-                            .activation = activation,
-                            .out = fused.quantized()};
-          if (norm) {
-            args.norm = dw.ptr<float>();
-            args.eps = 1e-5f;
-          } else {
-            args.up = dup.ptr<float>();
-          }
-          if (in_place) args.h = fused.x.ptr<float>();
-          t.quantize(device->queue(), args);
-          const auto same = [&](const DeviceBuffer& a, const DeviceBuffer& b) {
-            return download<uint8_t>(*device, a, a.size()) == download<uint8_t>(*device, b, b.size());
-          };
-          EXPECT_TRUE(same(fused.q, expected.q)) << table << " rows " << rows;
-          EXPECT_TRUE(same(fused.d, expected.d)) << table << " rows " << rows;
-          EXPECT_TRUE(same(fused.sum16, expected.sum16)) << table << " rows " << rows;
-          EXPECT_TRUE(same(fused.ds16, expected.ds16)) << table << " rows " << rows;
-          EXPECT_TRUE(same(fused.ds32, expected.ds32)) << table << " rows " << rows;
-          EXPECT_EQ(download<float>(*device, fused.x, n), in_place ? expected_h : x) << table << " rows " << rows;
+      const DeviceBuffer dx = upload(*device, x), dw = upload(*device, weight), dh = allocate(*device, n * 4);
+      t.rms_norm(device->queue(), dx.ptr<float>(), dw.ptr<float>(), 1e-5f, rows, cols, dh.ptr<float>());
+      const std::vector<float> h = download<float>(*device, dh, n);
+      const Activations expected(*device, h, rows, cols);
+      for (const bool in_place : {false, true}) {
+        Activations fused(*device, std::vector<float>(n), rows, cols);
+        if (in_place) fused.x = upload(*device, x);
+        t.quantize(device->queue(), {.x = in_place ? fused.x.ptr<float>() : dx.ptr<float>(),
+                                     .rows = rows,
+                                     .cols = cols,
+                                     .norm = dw.ptr<float>(),
+                                     .eps = 1e-5f,
+                                     .h = in_place ? fused.x.ptr<float>() : DevPtr<float>(),
+                                     .out = fused.quantized()});
+        expect_same(*device, fused, expected, what);
+        if (in_place) {
+          EXPECT_EQ(download<float>(*device, fused.x, n), h) << what;
         }
       }
+      // Without a norm, h is a copy.
+      Activations copied(*device, std::vector<float>(n), rows, cols);
+      t.quantize(device->queue(), {.x = expected.x.ptr<float>(),
+                                   .rows = rows,
+                                   .cols = cols,
+                                   .h = copied.x.ptr<float>(),
+                                   .out = copied.quantized()});
+      expect_same(*device, copied, expected, what);
+      EXPECT_EQ(download<float>(*device, copied.x, n), h) << what;
     }
   }
 }
@@ -430,6 +432,71 @@ TEST(Matmul, FloatColumnsNeedNoMultiple) {
       for (const std::string& table : every_table()) {
         EXPECT_TRUE(same_bits(multiply(*device_of(table), w, x, 3), want))
             << table << " " << type_name(type) << " " << cols;
+      }
+    }
+  }
+}
+
+// ---- gated products ----
+
+TEST(MatmulGated, GivesTheBitsOfProductsActivationAndQuantization) {
+  struct Case {
+    DType gate, up;
+    int64_t outputs, cols, rows;
+    bool bias, quantized;
+  };
+  for (const Case& c : {Case{DType::kQ4_1, DType::kQ4_1, 96, 64, 1, false, true},
+                        Case{DType::kQ4_1, DType::kQ8_0, 96, 64, 7, true, true},
+                        Case{DType::kQ6_K, DType::kQ4_K, 160, 256, 40, false, true},
+                        Case{DType::kF16, DType::kQ5_0, 64, 32, 19, true, true},
+                        Case{DType::kQ4_0, DType::kQ4_0, 45, 64, 3, true, false},
+                        Case{DType::kF32, DType::kF32, 7, 5, 4, false, false}}) {
+    Random random(static_cast<uint64_t>(c.outputs));
+    const TestWeight gate = TestWeight::random(c.gate, c.outputs, c.cols, 1);
+    const TestWeight up = TestWeight::random(c.up, c.outputs, c.cols, 2);
+    const std::vector<float> x = random.normals(static_cast<size_t>(c.rows * c.cols), 1.5f);
+    const std::vector<float> bias = random.normals(static_cast<size_t>(c.outputs), 1.0f);
+    const auto n = static_cast<size_t>(c.rows * c.outputs);
+    for (const std::string& table : every_table()) {
+      for (const Activation activation : {Activation::kSilu, Activation::kGeluTanh}) {
+        for (const int threads : {1, 3}) {
+          const std::string what = table + ", outputs " + std::to_string(c.outputs);
+          auto device = device_of(table, threads);
+          const KernelTable& t = device->table();
+          const DeviceBuffer gate_data = upload(*device, gate.packed), up_data = upload(*device, up.packed);
+          const DeviceBuffer db = upload(*device, bias);
+          const Activations a(*device, x, c.rows, c.cols);
+          const DeviceBuffer y = allocate(*device, n * 4), z = allocate(*device, n * 4);
+          const auto product = [&](const TestWeight& w, const DeviceBuffer& data, const DeviceBuffer& out) {
+            return MatmulArgs{.w = w.view(data),
+                              .x = a.x.ptr<float>(),
+                              .xq = a.quantized(),
+                              .rows = c.rows,
+                              .y = out.ptr<float>(),
+                              .ldy = c.outputs,
+                              .bias = c.bias ? db.ptr<float>() : DevPtr<const float>()};
+          };
+          const std::vector<MatmulArgs> products = {product(gate, gate_data, y), product(up, up_data, z)};
+          t.matmul(device->queue(), products);
+          t.glu(device->queue(), activation, y.ptr<float>(), z.ptr<float>(), static_cast<int64_t>(n), y.ptr<float>());
+          const std::vector<float> h = download<float>(*device, y, n);
+
+          Activations fused(*device, std::vector<float>(n), c.rows, c.quantized ? c.outputs : 1);
+          t.matmul_gated(device->queue(), {.gate = products[0],
+                                           .up = products[1],
+                                           .activation = activation,
+                                           .h = fused.x.ptr<float>(),
+                                           .out = c.quantized ? fused.quantized() : QuantizedRows()});
+          EXPECT_TRUE(same_bits(download<float>(*device, fused.x, n), h)) << what;
+          if (!c.quantized) continue;
+          const Activations expected(*device, h, c.rows, c.outputs);
+          expect_same(*device, fused, expected, what);
+          // Codes alone.
+          const Activations codes(*device, std::vector<float>(n), c.rows, c.outputs);
+          t.matmul_gated(device->queue(),
+                         {.gate = products[0], .up = products[1], .activation = activation, .out = codes.quantized()});
+          expect_same(*device, codes, expected, what);
+        }
       }
     }
   }

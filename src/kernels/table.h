@@ -41,20 +41,14 @@ struct QuantizedRows {
   DevPtr<float> ds32;     // [cols/32, T]  d * float(sum of q over the 32 columns)
 };
 
-enum class Activation { kSilu, kGeluTanh };
-// silu(x) = x / (1 + exp(-x)); gelu_tanh(x) = x / (1 + exp(-2u)), u = sqrt(2/pi) * fma(0.044715 * x * x, x, x)
-
-// How a product's activations come about, fused with their quantization: h is x, rms_norm(x) if `norm` is set, or
-// activation(x) * up if `up` is set (not both); quantized to `out`.
+// A product's activations, made and quantized in one pass: h is x, or rms_norm(x) if `norm` is set.
 struct QuantizeArgs {
   DevPtr<const float> x;     // [T, cols]
   int64_t rows = 0;          // T
   int64_t cols = 0;          // a multiple of 32
   DevPtr<const float> norm;  // [cols] or null
   float eps = 0.0f;
-  DevPtr<const float> up;  // [T, cols] or null
-  Activation activation = Activation::kSilu;
-  DevPtr<float> h;  // [T, cols], may equal x or up; null when nobody reads it
+  DevPtr<float> h;  // [T, cols], may equal x; null when nobody reads it
   QuantizedRows out;
 };
 
@@ -73,6 +67,17 @@ struct MatmulArgs {
 //   (Both sub-blocks' scale terms come first, then both minimum terms.)
 // Float: acc = 0; for each column: acc = fma(w, x, acc).
 // Then acc = acc + bias, and y = y + acc or y = acc.
+
+enum class Activation { kSilu, kGeluTanh };
+// silu(x) = x / (1 + exp(-x)); gelu_tanh(x) = x / (1 + exp(-2u)), u = sqrt(2/pi) * fma(0.044715 * x * x, x, x)
+
+// A gated feed-forward layer's first half in one pass: h = activation(gate) * up, two products of the same rows.
+struct GatedArgs {
+  MatmulArgs gate, up;  // accumulate is false; y [T, O] holds intermediate results, or nothing: contents undefined
+  Activation activation = Activation::kSilu;
+  DevPtr<float> h;    // [T, O], may equal gate.y; null when nobody reads it
+  QuantizedRows out;  // of h; q is null when nobody reads it, else O is a multiple of 32
+};
 
 struct RopeArgs {
   DevPtr<float> x;  // [T, heads, head_dim], changed in place
@@ -168,10 +173,12 @@ struct KernelTable {
   // eps; then y = (x * (1 / sqrt(.))) * weight. x may equal y.
   void (*rms_norm)(Queue&, DevPtr<const float> x, DevPtr<const float> weight, float eps, int64_t rows, int64_t dim,
                    DevPtr<float> y);
-  // The bits of rms_norm or glu followed by a plain quantize.
+  // The bits of rms_norm followed by a plain quantize.
   void (*quantize)(Queue&, const QuantizeArgs& args);
   // All in one parallel region; outputs are disjoint.
   void (*matmul)(Queue&, std::span<const MatmulArgs> args);
+  // The bits of two products, glu and quantize.
+  void (*matmul_gated)(Queue&, const GatedArgs& args);
   void (*rope)(Queue&, const RopeArgs& args);
   void (*kv_write)(Queue&, const KvWriteArgs& args);
   void (*kv_move)(Queue&, const KvMoveArgs& args);

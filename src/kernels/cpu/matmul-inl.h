@@ -419,26 +419,33 @@ inline void run_range(const MatmulArgs& m, int64_t begin, int64_t end, float* sc
   for (; begin < end; begin += step) run_weight(m, begin, std::min(begin + step, end), scratch);
 }
 
-inline void matmul(Queue& queue, std::span<const MatmulArgs> args) {
-  // Guided: each thread first takes a long run of groups, which memory delivers fastest, and ever shorter ones towards
-  // the end, so that the threads finish together.
-  ThreadPool& pool = cpu(queue).pool();
-  const int64_t threads = pool.threads();
-  int64_t groups = 0;
-  for (const MatmulArgs& m : args) groups += m.w.groups();
-  std::vector<int64_t>& bounds = cpu(queue).task_bounds();
+// Guided: each thread first takes a long run of items, which memory delivers fastest, and ever shorter ones towards the
+// end, so that the threads finish together. Runs are multiples of `unit` as far as they go.
+inline std::vector<int64_t>& guided_tasks(CpuQueue& queue, int64_t items, int64_t unit) {
+  const int64_t threads = queue.pool().threads();
+  std::vector<int64_t>& bounds = queue.task_bounds();
   bounds.assign(1, 0);
-  while (bounds.back() < groups) {
-    const int64_t left = groups - bounds.back();
-    const int64_t n = threads == 1 ? left : std::max<int64_t>(1, left / (2 * threads));
-    for (int64_t t = 0; t < threads && bounds.back() < groups; ++t) {
-      bounds.push_back(std::min(bounds.back() + n, groups));
+  while (bounds.back() < items) {
+    const int64_t left = items - bounds.back();
+    const int64_t n = threads == 1 ? left : std::max(unit, left / (2 * threads) / unit * unit);
+    for (int64_t t = 0; t < threads && bounds.back() < items; ++t) {
+      bounds.push_back(std::min(bounds.back() + n, items));
     }
   }
+  return bounds;
+}
+
+inline void matmul(Queue& queue, std::span<const MatmulArgs> args) {
+  CpuQueue& q = cpu(queue);
+  int64_t groups = 0;
   size_t floats = 0;
-  for (const MatmulArgs& m : args) floats = std::max(floats, matmul_scratch(m.w));
-  pool.parallel_for(static_cast<int64_t>(bounds.size()) - 1, 1, [&](int64_t task, int64_t, int thread) {
-    float* scratch = cpu(queue).scratch(thread, floats);
+  for (const MatmulArgs& m : args) {
+    groups += m.w.groups();
+    floats = std::max(floats, matmul_scratch(m.w));
+  }
+  const std::vector<int64_t>& bounds = guided_tasks(q, groups, args[0].rows > 2 ? native::kTileGroups : 1);
+  q.pool().parallel_for(static_cast<int64_t>(bounds.size()) - 1, 1, [&](int64_t task, int64_t, int thread) {
+    float* scratch = q.scratch(thread, floats);
     int64_t first = 0;  // of the weight's groups
     const int64_t begin = bounds[static_cast<size_t>(task)], end = bounds[static_cast<size_t>(task) + 1];
     for (const MatmulArgs& m : args) {
@@ -446,6 +453,42 @@ inline void matmul(Queue& queue, std::span<const MatmulArgs> args) {
       const int64_t from = std::max(begin - first, int64_t{0}), to = std::min(end - first, n);
       if (from < to) run_range(m, from, to, scratch);
       first += n;
+    }
+  });
+}
+
+// The outputs of two groups, a quantized block, pass from the products to the codes in a thread's cache.
+inline void matmul_gated(Queue& queue, const GatedArgs& a) {
+  constexpr int64_t kGroups = kBlockCols / kGroupRows;
+  CpuQueue& q = cpu(queue);
+  const int64_t rows = a.gate.rows, outputs = a.gate.w.rows;
+  const size_t floats = std::max(matmul_scratch(a.gate.w), matmul_scratch(a.up.w));
+  const auto block_floats = static_cast<size_t>(rows * kBlockCols);
+  const std::vector<int64_t>& bounds = guided_tasks(q, (a.gate.w.groups() + kGroups - 1) / kGroups, 1);
+  q.pool().parallel_for(static_cast<int64_t>(bounds.size()) - 1, 1, [&](int64_t task, int64_t, int thread) {
+    float* gate = q.scratch(thread, 2 * block_floats + floats);
+    float* up = gate + block_floats;
+    float* scratch = up + block_floats;
+    for (int64_t block = bounds[static_cast<size_t>(task)]; block < bounds[static_cast<size_t>(task) + 1]; ++block) {
+      const int64_t output = block * kBlockCols, n = std::min<int64_t>(kBlockCols, outputs - output);
+      const auto run = [&](MatmulArgs m, float* y) {
+        m.w.data = m.w.data + block * kGroups * static_cast<int64_t>(m.w.layout.group_bytes(m.w.cols));
+        m.w.rows = n;
+        if (m.bias) m.bias = m.bias + output;
+        m.y = DevPtr<float>(y);
+        m.ldy = kBlockCols;
+        run_weight(m, 0, m.w.groups(), scratch);
+      };
+      run(a.gate, gate);
+      run(a.up, up);
+      for (int64_t r = 0; r < rows; ++r) {
+        float* h = gate + r * kBlockCols;
+        for (int64_t i = 0; i < n; i += 16) {
+          store(h + i, activate(a.activation, load(h + i)) * load(up + r * kBlockCols + i));
+        }
+        if (a.out.q) quantize_block(h, a.out.q.raw() + r * outputs + output, r, block, rows, a.out);
+        if (a.h) std::memcpy(a.h.raw() + r * outputs + output, h, static_cast<size_t>(n) * sizeof(float));
+      }
     }
   });
 }

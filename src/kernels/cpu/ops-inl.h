@@ -185,39 +185,31 @@ inline void glu(Queue& queue, Activation activation, DevPtr<const float> gate, D
 inline void quantize(Queue& queue, const QuantizeArgs& a) {
   CpuQueue& q = cpu(queue);
   const int64_t blocks = a.cols / kBlockCols;
-  if (a.norm) {
-    q.pool().parallel_for(a.rows, row_grain(a.cols), [&](int64_t begin, int64_t end, int thread) {
-      float* own = a.h ? nullptr : q.scratch(thread, static_cast<size_t>(a.cols));
-      for (int64_t r = begin; r < end; ++r) {
-        float* h = a.h ? a.h.raw() + r * a.cols : own;
-        rms_norm_row(a.x.raw() + r * a.cols, a.norm.raw(), a.eps, a.cols, h);
-        for (int64_t b = 0; b < blocks; ++b) {
-          quantize_block(h + b * kBlockCols, a.out.q.raw() + r * a.cols + b * kBlockCols, r, b, a.rows, a.out);
+  const auto quantize_row = [&](const float* h, int64_t r, int64_t from, int64_t to) {
+    for (int64_t b = from; b < to; ++b) {
+      quantize_block(h + b * kBlockCols, a.out.q.raw() + r * a.cols + b * kBlockCols, r, b, a.rows, a.out);
+    }
+  };
+  if (!a.norm) {
+    // Few rows are shared by blocks.
+    const int64_t parts = a.rows == 1 ? (blocks + 511) / 512 : 1;
+    q.pool().parallel_for(a.rows * parts, parts > 1 ? 1 : row_grain(a.cols), [&](int64_t begin, int64_t end, int) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t r = i / parts, part = i % parts;
+        quantize_row(a.x.raw() + r * a.cols, r, part * 512, parts == 1 ? blocks : std::min(blocks, part * 512 + 512));
+        if (part == 0 && a.h && a.h.raw() != a.x.raw()) {
+          std::memcpy(a.h.raw() + r * a.cols, a.x.raw() + r * a.cols, static_cast<size_t>(a.cols) * sizeof(float));
         }
       }
     });
     return;
   }
-  // By blocks of up to 16 rows, whose scales share a cache line.
-  constexpr int64_t kRows = 16, kBlocksPerTask = 512;
-  const int64_t tiles = (a.rows + kRows - 1) / kRows;
-  const int64_t grain = std::max<int64_t>(1, kBlocksPerTask / std::min(kRows, std::max<int64_t>(1, a.rows)));
-  q.pool().parallel_for(tiles * blocks, grain, [&](int64_t begin, int64_t end, int) {
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t b = i % blocks;
-      for (int64_t r = i / blocks * kRows; r < std::min((i / blocks + 1) * kRows, a.rows); ++r) {
-        const int64_t at = r * a.cols + b * kBlockCols;
-        const float* x = a.x.raw() + at;
-        float h[kBlockCols];
-        if (a.up) {
-          for (int k = 0; k < kBlockCols; k += 16) {
-            store(h + k, activate(a.activation, load(x + k)) * load(a.up.raw() + at + k));
-          }
-          x = h;
-        }
-        quantize_block(x, a.out.q.raw() + at, r, b, a.rows, a.out);
-        if (a.h) std::memmove(a.h.raw() + at, x, sizeof h);
-      }
+  q.pool().parallel_for(a.rows, row_grain(a.cols), [&](int64_t begin, int64_t end, int thread) {
+    float* own = a.h ? nullptr : q.scratch(thread, static_cast<size_t>(a.cols));
+    for (int64_t r = begin; r < end; ++r) {
+      float* h = a.h ? a.h.raw() + r * a.cols : own;
+      rms_norm_row(a.x.raw() + r * a.cols, a.norm.raw(), a.eps, a.cols, h);
+      quantize_row(h, r, 0, blocks);
     }
   });
 }

@@ -24,6 +24,7 @@ const KernelTable kTable = {
     .rms_norm = rms_norm,
     .quantize = quantize,
     .matmul = matmul,
+    .matmul_gated = matmul_gated,
     .rope = rope,
     .kv_write = kv_write,
     .kv_move = kv_move,

@@ -220,9 +220,8 @@ __global__ void rms_norm_kernel(const float* x, const float* weight, float eps, 
 }
 
 struct QuantizeView {
-  const float *x, *norm, *up;
+  const float *x, *norm;
   float eps;
-  Activation activation;
   int64_t rows, cols;
   float* h;
   int8_t* q;
@@ -242,7 +241,6 @@ __global__ void quantize_kernel(QuantizeView a) {
     for (int k = 0; k < 32; ++k) {
       v[k] = a.x[at + k];
       if (a.norm != nullptr) v[k] = __fmul_rn(__fmul_rn(v[k], scale), a.norm[block * 32 + k]);
-      if (a.up != nullptr) v[k] = __fmul_rn(activate(a.activation, v[k]), a.up[at + k]);
       if (a.h != nullptr) a.h[at + k] = v[k];
       amax = fmaxf(amax, fabsf(v[k]));
     }
@@ -466,10 +464,9 @@ void rms_norm(Queue& queue, DevPtr<const float> x, DevPtr<const float> weight, f
 }
 
 void quantize(Queue& queue, const QuantizeArgs& a) {
-  const QuantizeView view{
-      a.x.raw(),       a.norm.raw(), a.up.raw(),    a.eps,         a.activation,      a.rows,
-      a.cols,          a.h.raw(),    a.out.q.raw(), a.out.d.raw(), a.out.sum16.raw(), a.out.ds16.raw(),
-      a.out.ds32.raw()};
+  const QuantizedRows& o = a.out;
+  const QuantizeView view{a.x.raw(), a.norm.raw(), a.eps,         a.rows,       a.cols,      a.h.raw(),
+                          o.q.raw(), o.d.raw(),    o.sum16.raw(), o.ds16.raw(), o.ds32.raw()};
   quantize_kernel<<<static_cast<unsigned>(a.rows), 128, 0, stream_of(queue)>>>(view);
 }
 
@@ -512,6 +509,14 @@ void glu(Queue& queue, Activation activation, DevPtr<const float> gate, DevPtr<c
   glu_kernel<<<blocks_for(n), kThreads, 0, stream_of(queue)>>>(activation, gate.raw(), up.raw(), n, y.raw());
 }
 
+void matmul_gated(Queue& queue, const GatedArgs& a) {
+  const MatmulArgs products[] = {a.gate, a.up};
+  matmul(queue, products);
+  const DevPtr<float> h = a.h ? a.h : a.gate.y;
+  glu(queue, a.activation, a.gate.y, a.up.y, a.gate.rows * a.gate.w.rows, h);
+  if (a.out.q) quantize(queue, {.x = h, .rows = a.gate.rows, .cols = a.gate.w.rows, .out = a.out});
+}
+
 void add(Queue& queue, DevPtr<const float> x, int64_t n, DevPtr<float> y) {
   add_kernel<<<blocks_for(n), kThreads, 0, stream_of(queue)>>>(x.raw(), n, y.raw());
 }
@@ -533,6 +538,7 @@ constexpr KernelTable kCudaTable = {
     .rms_norm = rms_norm,
     .quantize = quantize,
     .matmul = matmul,
+    .matmul_gated = matmul_gated,
     .rope = rope,
     .kv_write = kv_write,
     .kv_move = kv_move,
