@@ -140,7 +140,7 @@ Status Engine::allocate() {
       {&picked_, rows * std::max(attn, hidden) * 4},
       {&gate_, rows * ffn * 4},
       {&up_, rows * ffn * 4},
-      {&logits_, logit_rows * static_cast<size_t>(c.vocab_size) * 4},
+      {&logits_, device().uses_host_memory() ? 0 : logit_rows * static_cast<size_t>(c.vocab_size) * 4},
       {&tokens_, rows * 4},
       {&slots_, rows * 4},
       {&index_, rows * 4},
@@ -623,7 +623,9 @@ Status Engine::read_logits(std::span<const Slice> slices, StepOutput* output) {
     const auto rows = static_cast<int64_t>(n);
     d.copy_in(index_.ptr<int32_t>(), std::span<const int32_t>(wanted).subspan(begin, n));
     t.gather_rows(d.queue(), x_.ptr<float>(), index_.ptr<int32_t>(), rows, c.hidden, picked_.ptr<float>());
-    const Linear head[] = {{&model_->output(), {}, logits_.ptr<float>()}};
+    float* out = output->logits_.data() + begin * vocab;
+    const DevPtr<float> logits = d.uses_host_memory() ? DevPtr<float>(out) : logits_.ptr<float>();
+    const Linear head[] = {{&model_->output(), {}, logits}};
     linear({.x = picked_.ptr<float>(),
             .rows = rows,
             .cols = c.hidden,
@@ -631,10 +633,9 @@ Status Engine::read_logits(std::span<const Slice> slices, StepOutput* output) {
             .h = picked_.ptr<float>()},
            head);
     if (c.logit_soft_cap > 0) {
-      t.soft_cap(d.queue(), c.logit_soft_cap, rows * c.vocab_size, logits_.ptr<float>());
+      t.soft_cap(d.queue(), c.logit_soft_cap, rows * c.vocab_size, logits);
     }
-    d.copy_out(std::span<float>(output->logits_).subspan(begin * vocab, n * vocab),
-               DevPtr<const float>(logits_.ptr<float>()));
+    if (!d.uses_host_memory()) d.copy_out(std::span<float>(out, n * vocab), DevPtr<const float>(logits));
   }
   return {};
 }

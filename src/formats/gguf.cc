@@ -603,10 +603,12 @@ Result<std::string_view> GgufFile::require_string(std::string_view key) const {
   return require(path_, key, get_string(key));
 }
 
-void GgufFile::release(const GgufTensor& tensor) const {
+void GgufFile::release(const GgufTensor& tensor, size_t offset, size_t size) const {
   const auto index = static_cast<size_t>(tensor.file_index);
   if (index >= files_.size()) return;  // parsed from the caller's bytes
-  files_[index].release(static_cast<size_t>(tensor.data.data() - views_[index].data()), tensor.data.size());
+  if (offset >= tensor.data.size()) return;
+  files_[index].release(static_cast<size_t>(tensor.data.data() - views_[index].data()) + offset,
+                        std::min(size, tensor.data.size() - offset));
 }
 
 }  // namespace decant

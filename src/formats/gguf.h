@@ -81,8 +81,8 @@ class GgufFile {
   const std::vector<GgufTensor>& tensors() const { return tensors_; }
   const GgufTensor* find_tensor(std::string_view name) const;  // nullptr if absent
 
-  // Lets the operating system drop the pages of a tensor that was packed elsewhere.
-  void release(const GgufTensor& tensor) const;
+  // Lets the operating system drop the pages of bytes [offset, offset + size) of a tensor that were packed elsewhere.
+  void release(const GgufTensor& tensor, size_t offset, size_t size) const;
 
  private:
   friend class GgufParser;

@@ -134,7 +134,7 @@ TEST(Gguf, ReadsBackWhatTheWriterSerializes) {
   ASSERT_TRUE(file.ok()) << file.status().message();
   expect_sample(*file);
   EXPECT_EQ(file->file_size(), bytes.size());
-  file->release(file->tensors()[0]);  // nothing to release, nothing breaks
+  file->release(file->tensors()[0], 0, SIZE_MAX);  // nothing to release, nothing breaks
   const GgufFile moved = *std::move(file);
   expect_sample(moved);
 }
@@ -420,7 +420,7 @@ TEST_F(GgufFolderTest, WritesAFileThatOpensMapped) {
   expect_sample(*file);
   EXPECT_EQ(file->path(), path("m.gguf"));
   const GgufFile moved = *std::move(file);
-  for (const GgufTensor& tensor : moved.tensors()) moved.release(tensor);
+  for (const GgufTensor& tensor : moved.tensors()) moved.release(tensor, 0, SIZE_MAX);
   expect_sample(moved);
 }
 
@@ -444,7 +444,7 @@ TEST_F(GgufFolderTest, SplitFilesOpenAsOneModel) {
     ASSERT_NE(tensor, nullptr);
     EXPECT_EQ(tensor->file_index, i);
     EXPECT_EQ(tensor->data[0], i);
-    file->release(*tensor);
+    file->release(*tensor, 0, SIZE_MAX);
     EXPECT_EQ(tensor->data[0], i);
     total += fs::file_size(path("m-0000" + std::to_string(i + 1) + "-of-00003.gguf"));
   }

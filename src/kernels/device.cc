@@ -67,6 +67,7 @@ class CpuDevice final : public Device {
   std::string_view kind() const override { return "cpu"; }
   int threads() const override { return const_cast<CpuQueue&>(queue_).pool().threads(); }
   Queue& queue() override { return queue_; }
+  bool uses_host_memory() const override { return true; }
   void copy_in(DevPtr<void> dst, const void* src, size_t bytes) override { std::memcpy(dst.raw(), src, bytes); }
   void copy_out(void* dst, DevPtr<const void> src, size_t bytes) override { std::memcpy(dst, src.raw(), bytes); }
   void copy(DevPtr<void> dst, DevPtr<const void> src, size_t bytes) override {

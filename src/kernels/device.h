@@ -84,6 +84,8 @@ class Device {
 
   // Whether kv_write and attention know keys or values of this type; the engine refuses others.
   virtual bool supports_cache_type(DType) const { return true; }
+  // Whether ops may also write to memory of the host, so that results need no copy.
+  virtual bool uses_host_memory() const { return false; }
   // Waits for the queued work; kInternal if the device failed (a lost GPU). A CPU cannot.
   virtual Status status() { return {}; }
 

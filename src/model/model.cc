@@ -15,6 +15,8 @@ namespace {
 
 // Bytes packed on the host before they are copied to the device: small enough to stay in the cache.
 constexpr size_t kStagingBytes = 1 << 18;
+// Bytes of the file that are packed before their pages are released, so that a large tensor is never in memory twice.
+constexpr size_t kSlabBytes = 16 << 20;
 
 std::string shape_text(const std::vector<int64_t>& shape) {
   std::string text;
@@ -161,14 +163,20 @@ class ModelLoader {
     const size_t group_bytes = w.layout.group_bytes(cols);
     const int64_t chunk = std::max<int64_t>(1, static_cast<int64_t>(kStagingBytes / group_bytes));
     staging_.resize(static_cast<size_t>(pool_.threads()));
-    pool_.parallel_for(w.groups(), chunk, [&](int64_t begin, int64_t end, int thread) {
-      std::vector<uint8_t>& staging = staging_[static_cast<size_t>(thread)];
-      const size_t bytes = static_cast<size_t>(end - begin) * group_bytes;
-      if (staging.size() < bytes) staging.resize(bytes);
-      pack_groups(tensor->type, rows, cols, tensor->data.data(), begin, end - begin, staging.data());
-      device_.copy_in((base + begin * static_cast<int64_t>(group_bytes)).cast<void>(), staging.data(), bytes);
-    });
-    file_.release(*tensor);
+    const size_t source_bytes = row_bytes(tensor->type, cols) * kGroupRows;  // of a group
+    const auto slab = static_cast<int64_t>(std::max<size_t>(1, kSlabBytes / source_bytes));
+    for (int64_t first = 0; first < w.groups(); first += slab) {
+      const int64_t count = std::min(slab, w.groups() - first);
+      pool_.parallel_for(count, chunk, [&](int64_t begin, int64_t end, int thread) {
+        std::vector<uint8_t>& staging = staging_[static_cast<size_t>(thread)];
+        const size_t bytes = static_cast<size_t>(end - begin) * group_bytes;
+        if (staging.size() < bytes) staging.resize(bytes);
+        pack_groups(tensor->type, rows, cols, tensor->data.data(), first + begin, end - begin, staging.data());
+        device_.copy_in((base + (first + begin) * static_cast<int64_t>(group_bytes)).cast<void>(), staging.data(),
+                        bytes);
+      });
+      file_.release(*tensor, static_cast<size_t>(first) * source_bytes, static_cast<size_t>(count) * source_bytes);
+    }
     w.data = base;
     model_->buffers_.push_back(std::move(buffer));
     loaded_bytes_ += tensor->data.size();
