@@ -505,7 +505,6 @@ struct PartialSink {
 };
 
 inline void attention(Queue& queue, const AttentionArgs& a) {
-  constexpr int kBlocksPerTask = 8;  // of a long context that is split over threads
   CpuQueue& q = cpu(queue);
   const KvLayout& l = a.layout;
   const int heads_per_kv = a.heads / l.n_kv_heads;
@@ -540,7 +539,10 @@ inline void attention(Queue& queue, const AttentionArgs& a) {
     return (keys + kPageKeys - 1) / kPageKeys;
   };
 
-  const bool split = tasks < int64_t{q.pool().threads()} * 4 && q.pool().threads() > 1 && max_blocks > kBlocksPerTask;
+  // Where heads and rows do not occupy the threads evenly, contexts are split as well, into at most 8 blocks a task.
+  const int64_t enough = int64_t{q.pool().threads()} * 4;
+  const bool split = tasks < enough && q.pool().threads() > 1 && max_blocks > 1;
+  const int blocks_per_task = std::clamp(static_cast<int>(max_blocks * tasks / enough), 1, 8);
   if (!split) {
     q.pool().parallel_for(tasks, 1, [&](int64_t begin, int64_t end, int thread) {
       for (int64_t task = begin; task < end; ++task) {
@@ -562,13 +564,13 @@ inline void attention(Queue& queue, const AttentionArgs& a) {
   const int64_t stride = l.v_dim + 16;
   const int64_t outputs = static_cast<int64_t>(a.groups.back().row_end) * a.heads;
   float* partials = q.shared_scratch(static_cast<size_t>(outputs * max_blocks * stride));
-  const int64_t chunks = (max_blocks + kBlocksPerTask - 1) / kBlocksPerTask;
+  const int64_t chunks = (max_blocks + blocks_per_task - 1) / blocks_per_task;
   q.pool().parallel_for(tasks * chunks, 1, [&](int64_t begin, int64_t end, int thread) {
     for (int64_t task = begin; task < end; ++task) {
       const AttentionTile t = tile_of(task / chunks);
       const Tail tail = tail_of(t);
-      const int first = static_cast<int>(task % chunks) * kBlocksPerTask;
-      const int last = std::min(first + kBlocksPerTask, max_blocks);
+      const int first = static_cast<int>(task % chunks) * blocks_per_task;
+      const int last = std::min(first + blocks_per_task, max_blocks);
       for (int64_t i = 0; i < t.queries(); ++i) {
         for (int b = first; b < last; ++b) partials[(t.output_of(i) * max_blocks + b) * stride] = 0.0f;
       }
@@ -577,7 +579,8 @@ inline void attention(Queue& queue, const AttentionArgs& a) {
       attend_blocks(t, tail, first, std::min(last, blocks_of(t)), scratch, sink);
     }
   });
-  q.pool().parallel_for(outputs, 1, [&](int64_t begin, int64_t end, int thread) {
+  const int64_t merges_per_task = std::max<int64_t>(1, 64 / max_blocks);  // so that the region is worth its start
+  q.pool().parallel_for(outputs, merges_per_task, [&](int64_t begin, int64_t end, int thread) {
     float* o = q.scratch(thread, static_cast<size_t>(l.v_dim));
     for (int64_t i = begin; i < end; ++i) {
       Merged state;
