@@ -200,13 +200,21 @@ template <typename Fmt, int kSpan>
   const float* ds = (kSubs == 1 ? m.xq.ds32 : m.xq.ds16).raw() + row;
   const int zero = m.w.layout.zero;
 
+  // Where a group takes several passes, memory is asked for as much in each: ahead of the first pass's pace.
+  constexpr int kParts = kGroupRows / native::kLanes;
+  [[maybe_unused]] const uint8_t* ahead = w.codes(0) + group_bytes * (kParts - 1) / kParts + kPrefetchBytes +
+                                          group_bytes * static_cast<size_t>(part) / kParts;
+
   F acc[kMaxRows][kSpan];
   for (auto& of_row : acc) {
     for (F& a : of_row) a = native::set1(0.0f);
   }
   for (int64_t b = 0; b < blocks; ++b, w.next(), q += kBlockCols, d += rows, sum16 += 2 * rows, ds += kSubs * rows) {
-    for (int p = 0; p < kSpan; ++p) {
-      if (part == 0) w.prefetch(p * group_bytes + kPrefetchBytes);
+    if constexpr (kParts == 1) {
+      for (int p = 0; p < kSpan; ++p) w.prefetch(p * group_bytes + kPrefetchBytes);
+    } else {
+      for (size_t line = 0; line < Fmt::kBlockBytes / kParts; line += 64) __builtin_prefetch(ahead + line);
+      ahead += Fmt::kBlockBytes / kParts;
     }
     F minimum[kSpan][kSubs];
     if constexpr (Fmt::kMin) {
