@@ -21,7 +21,7 @@ FOLDER = os.path.join(ROOT, "build", "guard")
 SOURCES = ["src/kernels", "src/base", "cmake", "CMakeLists.txt"]
 KERNELS = "(q4_1|q5_0|q8_0|q4_k|q6_k|f16)/small/(1|4|32)/1/|(attention|rms_norm|quantize|glu)"
 ROUNDS = 3
-MORE_ROUNDS = 4
+MORE_ROUNDS = 12
 
 
 def git(*arguments):

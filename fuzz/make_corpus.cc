@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: The Decant authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// make_corpus FOLDER: writes the seed files of the fuzz targets to FOLDER/gguf and FOLDER/tokenizer. They are small
-// models that GgufWriter makes and mutations that a fuzzer would need long to find.
+// make_corpus FOLDER: writes the seed files of each fuzz target to FOLDER/TARGET: small files as the writers make them, and
+// mutations that a fuzzer would need long to find.
 #include <fmt/core.h>
 
 #include <cstdio>
@@ -221,6 +221,28 @@ void make_tokenizer(Corpus* corpus) {
   add("no_vocabulary", none);
 }
 
+void make_divergence(Corpus* corpus) {
+  for (const int32_t windows : {1, 2}) {
+    constexpr int32_t kWindow = 6, kVocab = 7;
+    Bytes bytes;
+    const auto put = [&](const auto& value) {
+      const auto* p = reinterpret_cast<const uint8_t*>(&value);
+      bytes.insert(bytes.end(), p, p + sizeof(value));
+    };
+    for (const char c : std::string_view("_logits_")) bytes.push_back(static_cast<uint8_t>(c));
+    for (const int32_t size : {kWindow, kVocab, windows}) put(size);
+    for (int32_t i = 0; i < kWindow * windows; ++i) put(i % kVocab);
+    for (int32_t row = 0; row < 2 * windows; ++row) {
+      put(1e-4F);
+      put(-9.0F);
+      for (uint16_t i = 0; i <= kVocab; ++i) put(static_cast<uint16_t>(i * 9000));
+    }
+    corpus->add(fmt::format("windows_{}", windows), bytes);
+    bytes.pop_back();
+    corpus->add(fmt::format("windows_{}_short", windows), bytes);
+  }
+}
+
 }  // namespace
 }  // namespace decant
 
@@ -230,10 +252,11 @@ int main(int argc, char** argv) {
     return 2;
   }
   const std::string folder = argv[1];
-  decant::Corpus gguf(folder + "/gguf"), tokenizer(folder + "/tokenizer");
+  decant::Corpus gguf(folder + "/gguf"), tokenizer(folder + "/tokenizer"), divergence(folder + "/divergence");
   decant::make_gguf(&gguf);
   decant::make_tokenizer(&tokenizer);
-  for (const decant::Corpus* corpus : {&gguf, &tokenizer}) {
+  decant::make_divergence(&divergence);
+  for (const decant::Corpus* corpus : {&gguf, &tokenizer, &divergence}) {
     if (corpus->status().ok()) continue;
     std::fprintf(stderr, "make_corpus: %s\n", corpus->status().message().c_str());
     return 1;
