@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: The Decant authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// make_corpus FOLDER: writes the seed files of each fuzz target to FOLDER/TARGET: small files as the writers make them, and
-// mutations that a fuzzer would need long to find.
+// make_corpus FOLDER: writes the seed files of each fuzz target to FOLDER/TARGET: small files as the writers make them,
+// and mutations that a fuzzer would need long to find.
 #include <fmt/core.h>
 
 #include <cstdio>

@@ -122,11 +122,18 @@ class Bench {
   // Operations of one row through the layers, by type of weight.
   std::map<DType, double> layer_ops() const {
     std::map<DType, double> ops;
-    for (int i = 0; i < session_->model->config().n_layers(); ++i) {
-      const LayerWeights& l = session_->model->layer(i);
-      for (const Weight* w : {&l.q, &l.k, &l.v, &l.o, &l.gate, &l.up, &l.down}) {
-        ops[w->type] += 2 * static_cast<double>(w->rows) * static_cast<double>(w->cols);
+    const auto add = [&](std::initializer_list<const Weight*> weights, double times) {
+      for (const Weight* w : weights) {
+        if (w->rows > 0) ops[w->type] += 2 * times * static_cast<double>(w->rows) * static_cast<double>(w->cols);
       }
+    };
+    const ModelConfig& config = session_->model->config();
+    for (int i = 0; i < config.n_layers(); ++i) {
+      const LayerWeights& l = session_->model->layer(i);
+      add({&l.q, &l.k, &l.v, &l.o, &l.router, &l.ffn.gate, &l.ffn.up, &l.ffn.down}, 1);
+      if (l.experts.empty()) continue;
+      const FeedForwardWeights& expert = l.experts.front();
+      add({&expert.gate, &expert.up, &expert.down}, config.experts_used);
     }
     return ops;
   }

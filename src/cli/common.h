@@ -32,6 +32,7 @@ Status tokenize(const TokenizeOptions& options);
 Status inspect(const InspectOptions& options);
 Status perplexity_command(const PerplexityCommandOptions& options);
 Status bench(const BenchOptions& options);
+Status convert(const ConvertCommandOptions& options);
 Status pull(const PullOptions& options);
 Status methods(const MethodsOptions& options);
 

@@ -9,6 +9,7 @@
 #include "cli/common.h"
 #include "cli/models.h"
 #include "formats/gguf.h"
+#include "model/checkpoint.h"
 #include "model/config.h"
 #include "text/chat.h"
 #include "text/tokenizer.h"
@@ -68,7 +69,7 @@ Summary summarize(const GgufFile& file) {
   for (const GgufTensor& t : file.tensors()) {
     TypeSum& sum = summary.types[std::string(dtype_info(t.type).name)];
     const int64_t weights = t.cols() * t.rows();
-    const auto bytes = static_cast<int64_t>(t.data.size());
+    const auto bytes = static_cast<int64_t>(t.bytes());
     sum.tensors += 1, sum.weights += weights, sum.bytes += bytes;
     summary.weights += weights, summary.bytes += bytes;
   }
@@ -92,12 +93,12 @@ int64_t cache_bytes_per_token(const ModelConfig& config) {
 Status inspect(const InspectOptions& options) {
   DECANT_TRY(JsonReport report, JsonReport::open(options.json));
   DECANT_TRY(const std::string path, resolve_model(options.model));
-  DECANT_TRY(const GgufFile file, GgufFile::open(path));
+  DECANT_TRY(const GgufFile file, open_model(path));
   const Summary summary = summarize(file);
   const Result<ModelConfig> config = read_config(file);
   const Result<std::shared_ptr<const Tokenizer>> tokenizer = Tokenizer::from_gguf(file);
 
-  std::string text = fmt::format("{}: GGUF v{}, {}, {} tensors, {} weights\n", path, file.version(),
+  std::string text = fmt::format("{}: {}, {}, {} tensors, {} weights\n", path, file.container(),
                                  size_text(static_cast<int64_t>(file.file_size())), file.tensors().size(),
                                  count_text(summary.weights));
   Json json;
@@ -169,8 +170,7 @@ Status inspect(const InspectOptions& options) {
   text += "\ntensors\n";
   Json& tensors = json["tensors"] = Json::array();
   for (const GgufTensor& t : file.tensors()) {
-    tensors.push_back(
-        {{"name", t.name}, {"type", dtype_info(t.type).name}, {"shape", t.shape}, {"bytes", t.data.size()}});
+    tensors.push_back({{"name", t.name}, {"type", dtype_info(t.type).name}, {"shape", t.shape}, {"bytes", t.bytes()}});
     text += fmt::format("  {:<34} {:<8} [{}]\n", t.name, dtype_info(t.type).name, fmt::join(t.shape, ", "));
   }
   DECANT_TRY_STATUS(report.write(json));

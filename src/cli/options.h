@@ -16,6 +16,12 @@
 
 namespace decant::cli {
 
+// An adapter and what its change is multiplied by.
+struct LoraOption {
+  std::string path;
+  float scale = 1.0f;
+};
+
 // Which model, on what, with how much room.
 struct ModelOptions {
   std::string model = "smollm2";  // -m: a path or the name of a pulled model
@@ -26,6 +32,7 @@ struct ModelOptions {
   DType k_type = DType::kF16;     // -ctk
   DType v_type = DType::kF16;     // -ctv
   int prefill_chunk = 0;          // --prefill-chunk, tokens; 0: 512
+  std::vector<LoraOption> lora;   // --lora, in any number
   bool verbose = false;           // -v: details on stderr
 };
 
@@ -95,6 +102,13 @@ struct BenchOptions {
   std::string json;
 };
 
+struct ConvertCommandOptions {
+  std::string model;
+  std::string output;
+  std::optional<DType> type;  // --type; none: each tensor keeps its own
+  bool force = false;         // overwrite
+};
+
 struct PullOptions {
   std::string name;
   std::string json;
@@ -110,7 +124,7 @@ struct Notice {
 };
 
 using Command = std::variant<Notice, RunOptions, ChatOptions, TokenizeOptions, InspectOptions, PerplexityCommandOptions,
-                             BenchOptions, PullOptions, MethodsOptions>;
+                             BenchOptions, ConvertCommandOptions, PullOptions, MethodsOptions>;
 
 // Parses the arguments after the program's name. kInvalidArgument naming the option, what it expects and what it got.
 Result<Command> parse_arguments(const std::vector<std::string>& arguments);

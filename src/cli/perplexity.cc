@@ -10,6 +10,7 @@
 #include "cli/session.h"
 #include "eval/divergence.h"
 #include "formats/gguf.h"
+#include "model/checkpoint.h"
 
 namespace decant::cli {
 namespace {
@@ -22,7 +23,7 @@ Json divergence_json(const Divergence& d) {
 // The window of a base file decides how large the engine has to be.
 Result<DivergenceBase> open_base(const PerplexityCommandOptions& options) {
   DECANT_TRY(const std::string path, resolve_model(options.model.model));
-  DECANT_TRY(const GgufFile file, GgufFile::open(path));
+  DECANT_TRY(const GgufFile file, open_model(path));
   DECANT_TRY(const std::shared_ptr<const Tokenizer> tokenizer, Tokenizer::from_gguf(file));
   return DivergenceBase::open(options.divergence_base, tokenizer->vocab_size());
 }
@@ -45,6 +46,7 @@ Status perplexity_command(const PerplexityCommandOptions& options) {
   PerplexityOptions settings;
   settings.window = session.engine->options().context;
   settings.bos = tokenizer.adds_bos() ? tokenizer.bos() : kNoToken;
+  for (const auto& overlay : session.overlays) settings.overlays.push_back(overlay.get());
   std::vector<TokenId> tokens;
   if (base) {
     tokens = base->tokens();

@@ -9,6 +9,7 @@
 #include "cli/models.h"
 #include "formats/gguf.h"
 #include "kernels/cuda_device.h"
+#include "model/checkpoint.h"
 #include "text/stop_matcher.h"
 
 namespace decant::cli {
@@ -32,7 +33,7 @@ Result<Session> Session::open(const ModelOptions& options, const SessionNeeds& n
   Session session;
   DECANT_TRY(session.path, resolve_model(options.model));
   DECANT_TRY(session.device, make_device(options));
-  DECANT_TRY(const GgufFile file, GgufFile::open(session.path));
+  DECANT_TRY(const GgufFile file, open_model(session.path));
   DECANT_TRY(const ModelConfig config, read_config(file));
   DECANT_TRY(session.tokenizer, Tokenizer::from_gguf(file));
   {
@@ -44,6 +45,11 @@ Result<Session> Session::open(const ModelOptions& options, const SessionNeeds& n
       progress.show(fmt::format("loading {}: {} %", session.path, shown = percent));
     };
     DECANT_TRY(session.model, Model::load(file, *session.device, show));
+  }
+  for (const LoraOption& lora : options.lora) {
+    Result<std::shared_ptr<const Overlay>> overlay = Overlay::load_lora(lora.path, session.model, lora.scale);
+    if (!overlay.ok()) return std::move(overlay).status().with_context("--lora");
+    session.overlays.push_back(std::move(overlay).value());
   }
   EngineOptions engine;
   engine.max_rows = needs.max_rows > 0 ? needs.max_rows : options.prefill_chunk > 0 ? options.prefill_chunk : 512;
@@ -109,6 +115,7 @@ Result<Answer> answer(Session& session, GenerateRequest request, const AnswerOpt
     failure = write(text);
   };
   request.max_tokens = options.predict;
+  request.overlays = session.overlays;
   request.end_tokens = options.sampler.ignore_eos ? std::vector<TokenId>() : end_tokens(*session.tokenizer);
   request.on_token = [&](const Draw& draw) {
     emit(matcher.push(decoder.push(draw.token)));

@@ -15,6 +15,7 @@
 #include "cli/common.h"
 #include "engine/engine.h"
 #include "engine/generate.h"
+#include "model/overlay.h"
 #include "text/chat.h"
 #include "text/tokenizer.h"
 
@@ -32,6 +33,7 @@ struct Session {
   std::shared_ptr<const Tokenizer> tokenizer;
   std::shared_ptr<const Model> model;
   std::unique_ptr<Engine> engine;
+  std::vector<std::shared_ptr<const Overlay>> overlays;  // --lora
   double load_seconds = 0;
 
   // Checks every option against what the file and the machine have, then loads, with progress on a terminal.

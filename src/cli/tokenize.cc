@@ -6,6 +6,7 @@
 #include "cli/models.h"
 #include "cli/session.h"
 #include "formats/gguf.h"
+#include "model/checkpoint.h"
 
 namespace decant::cli {
 
@@ -13,7 +14,7 @@ Status tokenize(const TokenizeOptions& options) {
   DECANT_TRY(JsonReport report, JsonReport::open(options.json));
   DECANT_TRY(const std::string text, read_text(options.text, "text"));
   DECANT_TRY(const std::string path, resolve_model(options.model));
-  DECANT_TRY(const GgufFile file, GgufFile::open(path));
+  DECANT_TRY(const GgufFile file, open_model(path));
   DECANT_TRY(const std::shared_ptr<const Tokenizer> tokenizer, Tokenizer::from_gguf(file));
   const EncodeOptions encode{
       .add_special = !options.no_bos, .parse_special = !options.no_parse_special, .like_llama_cpp = true};

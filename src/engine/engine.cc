@@ -6,6 +6,8 @@
 #include <cmath>
 #include <numeric>
 
+#include "model/overlay.h"
+
 namespace decant {
 namespace {
 
@@ -51,7 +53,7 @@ Status check_cache_type(const Device& device, DType type, int dim, const char* w
 struct Engine::Input {
   DevPtr<const float> x;
   int64_t rows = 0, cols = 0;
-  DevPtr<const float> norm;
+  const NormWeights* norm = nullptr;
   DevPtr<float> h;
 };
 
@@ -60,6 +62,8 @@ struct Engine::Linear {
   DevPtr<const float> bias;
   DevPtr<float> y;
   bool accumulate = false;
+  int layer = -1;  // of `projection`, which an overlay may change
+  Projection projection = Projection::kNone;
 };
 
 struct Engine::Plan {
@@ -76,6 +80,22 @@ struct Engine::Plan {
   std::vector<int32_t> path;     // scratch
   std::vector<MatmulArgs> products;
 
+  struct OverlayRows {
+    const Overlay* overlay;
+    int64_t begin, end;  // of the rows in x_
+  };
+  std::vector<OverlayRows> overlays;
+
+  // Mixture of experts: what the router says of each row, and the rows of each expert.
+  std::vector<float> router;
+  struct Choice {
+    int32_t row;
+    float weight;
+  };
+  std::vector<std::vector<Choice>> chosen;  // per expert
+  std::vector<int32_t> order, expert_rows;
+  std::vector<float> expert_weights;
+
   int32_t row_in_x(int32_t row) const { return compacted ? compact[static_cast<size_t>(row)] : row; }
 };
 
@@ -85,8 +105,8 @@ Engine::~Engine() = default;
 Result<std::unique_ptr<Engine>> Engine::create(std::shared_ptr<const Model> model, const EngineOptions& options) {
   if (options.context < 1) return Status::invalid_argument("context size {}: expected at least 1", options.context);
   if (options.context > (1 << 28)) return Status::invalid_argument("context size {} is too large", options.context);
-  if (options.max_rows < 1 || options.max_rows > (1 << 16)) {
-    return Status::invalid_argument("rows of a step {}: expected 1 to 65536", options.max_rows);
+  if (options.max_rows < 1 || options.max_rows > 65535) {  // a GPU's grid
+    return Status::invalid_argument("rows of a step {}: expected 1 to 65535", options.max_rows);
   }
   std::unique_ptr<Engine> engine(new Engine);
   engine->model_ = std::move(model);
@@ -124,6 +144,7 @@ Status Engine::allocate() {
     ffn = std::max(ffn, static_cast<size_t>(l.ffn_dim));
   }
   const auto hidden = static_cast<size_t>(c.hidden);
+  const size_t width = std::max(hidden, static_cast<size_t>(c.embedding_dim));
   const size_t logit_rows = std::min<size_t>(rows, kLogitRows);
   struct Request {
     DeviceBuffer* buffer;
@@ -132,24 +153,27 @@ Status Engine::allocate() {
   std::vector<Request> requests = {
       {&x_, rows * hidden * 4},
       {&h_, rows * hidden * 4},
-      {&branch_, rows * hidden * 4},
+      {&branch_, rows * width * 4},
       {&q_, rows * q * 4},
       {&k_, rows * k * 4},
       {&v_, rows * v * 4},
       {&attn_, rows * attn * 4},
-      {&picked_, rows * std::max(attn, hidden) * 4},
+      {&picked_, rows * std::max(attn, width) * 4},
       {&gate_, rows * ffn * 4},
       {&up_, rows * ffn * 4},
       {&logits_, device().uses_host_memory() ? 0 : logit_rows * static_cast<size_t>(c.vocab_size) * 4},
       {&tokens_, rows * 4},
+      {&positions_, c.learned_positions ? rows * 4 : 0},
+      {&router_, rows * static_cast<size_t>(c.experts) * 4},
+      {&scales_, c.experts > 0 ? rows * 4 : 0},
       {&slots_, rows * 4},
       {&index_, rows * 4},
       {&attn_rows_, rows * sizeof(AttnRow)},
       {&pages_, static_cast<size_t>(cache_->pages()) * 4},
       {&paths_, rows * 4},
   };
-  for (const auto& [buffers, width] : {std::pair{&xq_, std::max(hidden, attn)}, {&gated_, ffn}}) {
-    const size_t cols = (width + 31) / 32 * 32;
+  for (const auto& [buffers, widest] : {std::pair{&xq_, std::max(width, attn)}, {&gated_, ffn}}) {
+    const size_t cols = (widest + 31) / 32 * 32;
     for (const Request& r : {Request{&buffers->q, rows * cols}, Request{&buffers->d, rows * cols / 8},
                              Request{&buffers->sum16, rows * cols / 4}, Request{&buffers->ds16, rows * cols / 4},
                              Request{&buffers->ds32, rows * cols / 8}}) {
@@ -212,6 +236,11 @@ Status Engine::validate(const Slice& s, size_t index, LayerRange layers) const {
     return fail(fmt::format("prefix of {} rows in a slice of {}", s.prefix_rows, rows));
   }
   if (s.key_begin < 0) return fail(fmt::format("key_begin {} is negative", s.key_begin));
+  for (const Overlay* overlay : s.overlays) {
+    if (&overlay->model() != model_.get()) {
+      return fail(fmt::format("the overlay {} belongs to another model", overlay->name()));
+    }
+  }
   if (!s.logits.empty() && layers.last != c.n_layers()) return fail("logits need the last layer in the range");
   const auto check_rows = [&](const std::vector<int32_t>& wanted) {
     return std::all_of(wanted.begin(), wanted.end(), [&](int32_t r) { return r >= 0 && r < rows; });
@@ -285,6 +314,7 @@ Status Engine::make_plan(std::span<const Slice> slices, LayerRange layers) {
   for (auto* v : {&p.slice_begin, &p.tokens, &p.slots, &p.pages, &p.paths, &p.positions, &p.kept}) v->clear();
   p.attn.clear();
   p.groups.clear();
+  p.overlays.clear();
   p.compacted = false;
 
   int64_t total = 0;
@@ -348,7 +378,15 @@ Status Engine::make_plan(std::span<const Slice> slices, LayerRange layers) {
     parents.insert(parents.end(), s.parents.begin(), s.parents.end());
     p.slice_begin.push_back(static_cast<int32_t>(p.rows));
     plan_rows(s, base, pending, rows);
+    for (const Overlay* overlay : s.overlays) p.overlays.push_back({overlay, p.rows, p.rows + rows});
     p.rows += rows;
+  }
+  if (c.learned_positions) {
+    const int32_t last = *std::max_element(p.positions.begin(), p.positions.end());
+    if (last >= model_->position().rows) {
+      for (const Slice& s : slices) cache_->shrink(s.sequence);
+      return Status::exhausted("step: position {}; the model has learned {} positions", last, model_->position().rows);
+    }
   }
 
   p.compact.assign(static_cast<size_t>(p.rows), -1);
@@ -385,13 +423,13 @@ Status Engine::upload(std::span<const Slice> slices) {
   DECANT_TRY_STATUS(send(pages_, p.pages));
   DECANT_TRY_STATUS(send(paths_, p.paths));
   for (size_t i = 0; i < c.ropes.size(); ++i) {
-    const std::vector<double>& inv_freq = model_->inv_freq(static_cast<int>(i));
+    const RopeTable& rope = model_->rope(static_cast<int>(i), options_.context);
     p.cos.clear();
     p.sin.clear();
     for (int32_t position : p.positions) {
-      for (double frequency : inv_freq) {
-        p.cos.push_back(static_cast<float>(std::cos(position * frequency)));
-        p.sin.push_back(static_cast<float>(std::sin(position * frequency)));
+      for (double frequency : rope.inv_freq) {
+        p.cos.push_back(static_cast<float>(rope.magnitude * std::cos(position * frequency)));
+        p.sin.push_back(static_cast<float>(rope.magnitude * std::sin(position * frequency)));
       }
     }
     DECANT_TRY_STATUS(send(cos_[i], p.cos));
@@ -399,7 +437,8 @@ Status Engine::upload(std::span<const Slice> slices) {
   }
   if (p.first == 0) {
     DECANT_TRY_STATUS(send(tokens_, p.tokens));
-    d.table().embed(d.queue(), model_->embedding(), tokens_.ptr<int32_t>(), p.rows, c.embedding_scale, x_.ptr<float>());
+    if (c.learned_positions) DECANT_TRY_STATUS(send(positions_, p.positions));
+    DECANT_TRY_STATUS(embed_rows());
   }
   const auto hidden = static_cast<size_t>(c.hidden);
   for (size_t i = 0; i < slices.size(); ++i) {
@@ -422,28 +461,71 @@ QuantizedRows Engine::QuantizedBuffers::view() const {
           .ds32 = ds32.ptr<float>()};
 }
 
+// Tokens and positions to x_.
+Status Engine::embed_rows() {
+  const ModelConfig& c = model_->config();
+  const int64_t rows = plan_->rows;
+  Device& d = device();
+  const KernelTable& t = d.table();
+  const DevPtr<const int32_t> tokens = tokens_.ptr<int32_t>();
+  if (c.embedding_dim > 0) {
+    t.embed(d.queue(), model_->embedding(), tokens, rows, c.embedding_scale, branch_.ptr<float>());
+    const Linear in[] = {{&model_->project_in(), {}, x_.ptr<float>()}};
+    DECANT_TRY_STATUS(linear({.x = branch_.ptr<float>(), .rows = rows, .cols = c.embedding_dim}, in));
+  } else {
+    t.embed(d.queue(), model_->embedding(), tokens, rows, c.embedding_scale, x_.ptr<float>());
+  }
+  if (c.learned_positions) {
+    t.embed(d.queue(), model_->position(), positions_.ptr<int32_t>(), rows, 1.0f, branch_.ptr<float>());
+    t.add(d.queue(), branch_.ptr<float>(), rows * c.hidden, x_.ptr<float>());
+  }
+  return {};
+}
+
+void Engine::norm(DevPtr<const float> x, const NormWeights& w, int64_t rows, int64_t dim, DevPtr<float> y) {
+  const ModelConfig& c = model_->config();
+  Device& d = device();
+  if (c.norm == NormKind::kRms) {
+    d.table().rms_norm(d.queue(), x, w.weight, c.norm_eps, rows, dim, y);
+  } else {
+    d.table().layer_norm(
+        d.queue(), {.x = x, .weight = w.weight, .bias = w.bias, .eps = c.norm_eps, .rows = rows, .dim = dim, .y = y});
+  }
+}
+
+bool Engine::has_deltas(int layer, Projection projection) const {
+  const auto& overlays = plan_->overlays;
+  return std::any_of(overlays.begin(), overlays.end(),
+                     [&](const Plan::OverlayRows& r) { return r.overlay->find(layer, projection) != nullptr; });
+}
+
 // The arguments of the products of one input, once it is normed and quantized as they need.
 std::vector<MatmulArgs>& Engine::prepare(const Input& input, std::span<const Linear> outputs) {
   const ModelConfig& c = model_->config();
   Device& d = device();
-  const auto is_quantized = [](const Linear& l) { return l.w->layout.quantized; };
-  const bool any_float = !std::all_of(outputs.begin(), outputs.end(), is_quantized);
-  if (std::any_of(outputs.begin(), outputs.end(), is_quantized)) {
-    d.table().quantize(d.queue(), {.x = input.x,
+  const auto reads_floats = [&](const Linear& l) {
+    return !l.w->layout.quantized || has_deltas(l.layer, l.projection);
+  };
+  const bool any_float = std::any_of(outputs.begin(), outputs.end(), reads_floats);
+  const bool any_quantized =
+      std::any_of(outputs.begin(), outputs.end(), [](const Linear& l) { return l.w->layout.quantized; });
+  const bool fused = input.norm != nullptr && c.norm == NormKind::kRms && any_quantized;
+  const bool normed = input.norm != nullptr && !fused;
+  if (normed) norm(input.x, *input.norm, input.rows, input.cols, input.h);
+  if (any_quantized) {
+    d.table().quantize(d.queue(), {.x = normed ? DevPtr<const float>(input.h) : input.x,
                                    .rows = input.rows,
                                    .cols = input.cols,
-                                   .norm = input.norm,
+                                   .norm = fused ? input.norm->weight : DevPtr<const float>(),
                                    .eps = c.norm_eps,
-                                   .h = input.norm && any_float ? input.h : DevPtr<float>(),
+                                   .h = fused && any_float ? input.h : DevPtr<float>(),
                                    .out = xq_.view()});
-  } else if (input.norm) {
-    d.table().rms_norm(d.queue(), input.x, input.norm, c.norm_eps, input.rows, input.cols, input.h);
   }
   std::vector<MatmulArgs>& products = plan_->products;
   products.clear();
   for (const Linear& l : outputs) {
     products.push_back({.w = *l.w,
-                        .x = input.norm ? DevPtr<const float>(input.h) : input.x,
+                        .x = input.norm != nullptr ? DevPtr<const float>(input.h) : input.x,
                         .xq = xq_.view(),
                         .rows = input.rows,
                         .y = l.y,
@@ -454,19 +536,59 @@ std::vector<MatmulArgs>& Engine::prepare(const Input& input, std::span<const Lin
   return products;
 }
 
-void Engine::linear(const Input& input, std::span<const Linear> outputs) {
-  device().table().matmul(device().queue(), prepare(input, outputs));
+Status Engine::linear(const Input& input, std::span<const Linear> outputs) {
+  const std::vector<MatmulArgs>& products = prepare(input, outputs);
+  device().table().matmul(device().queue(), products);
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    DECANT_TRY_STATUS(add_deltas(products[i], outputs[i].layer, outputs[i].projection));
+  }
+  return {};
 }
 
-// x += norm(branch): how a branch with a norm of its own joins the residual.
-void Engine::add_branch(DevPtr<const float> norm, int64_t rows) {
+// Adds B (A x) to the rows of a product whose overlays change it; `product.x` holds them.
+Status Engine::add_deltas(const MatmulArgs& product, int layer, Projection projection) {
+  Device& d = device();
+  for (const Plan::OverlayRows& r : plan_->overlays) {
+    const LowRank* delta = r.overlay->find(layer, projection);
+    if (delta == nullptr || r.begin == r.end) continue;
+    const int64_t rows = r.end - r.begin, rank = delta->a.rows;
+    const size_t bytes = static_cast<size_t>(rows * rank) * sizeof(float);
+    if (low_rank_.size() < bytes) {
+      DECANT_TRY(low_rank_, d.alloc(std::max(bytes, static_cast<size_t>(options_.max_rows * rank) * sizeof(float))));
+    }
+    const MatmulArgs down{.w = delta->a,
+                          .x = product.x + r.begin * product.w.cols,
+                          .xq = {},
+                          .rows = rows,
+                          .y = low_rank_.ptr<float>(),
+                          .ldy = rank,
+                          .bias = {}};
+    d.table().matmul(d.queue(), {&down, 1});
+    const MatmulArgs up{.w = delta->b,
+                        .x = low_rank_.ptr<float>(),
+                        .xq = {},
+                        .rows = rows,
+                        .y = product.y + r.begin * product.ldy,
+                        .ldy = product.ldy,
+                        .bias = {},
+                        .accumulate = true};
+    d.table().matmul(d.queue(), {&up, 1});
+  }
+  return {};
+}
+
+// How a branch joins the residual when its product did not: x += norm(branch), or, with the branch already added to x,
+// x = norm(x).
+void Engine::join(const NormWeights& post, int64_t rows) {
   const ModelConfig& c = model_->config();
   Device& d = device();
-  d.table().rms_norm(d.queue(), branch_.ptr<float>(), norm, c.norm_eps, rows, c.hidden, branch_.ptr<float>());
+  if (c.norm_place == NormPlace::kPost) return norm(x_.ptr<float>(), post, rows, c.hidden, x_.ptr<float>());
+  if (c.norm_place != NormPlace::kPrePost) return;
+  norm(branch_.ptr<float>(), post, rows, c.hidden, branch_.ptr<float>());
   d.table().add(d.queue(), branch_.ptr<float>(), rows * c.hidden, x_.ptr<float>());
 }
 
-void Engine::attention_block(int layer, bool is_last) {
+Status Engine::attention_block(int layer, bool is_last) {
   const ModelConfig& c = model_->config();
   const LayerConfig& l = c.layers[static_cast<size_t>(layer)];
   const LayerWeights& w = model_->layer(layer);
@@ -475,33 +597,41 @@ void Engine::attention_block(int layer, bool is_last) {
   const KernelTable& t = d.table();
   Queue& queue = d.queue();
 
-  const Linear qkv[] = {
-      {&w.q, w.q_bias, q_.ptr<float>()}, {&w.k, w.k_bias, k_.ptr<float>()}, {&w.v, w.v_bias, v_.ptr<float>()}};
-  linear({.x = x_.ptr<float>(), .rows = p.rows, .cols = c.hidden, .norm = w.attn_norm, .h = h_.ptr<float>()}, qkv);
+  const Linear qkv[] = {{&w.q, w.q_bias, q_.ptr<float>(), false, layer, Projection::kQ},
+                        {&w.k, w.k_bias, k_.ptr<float>(), false, layer, Projection::kK},
+                        {&w.v, w.v_bias, v_.ptr<float>(), false, layer, Projection::kV}};
+  DECANT_TRY_STATUS(linear({.x = x_.ptr<float>(),
+                            .rows = p.rows,
+                            .cols = c.hidden,
+                            .norm = c.norm_place == NormPlace::kPost ? nullptr : &w.attn_norm,
+                            .h = h_.ptr<float>()},
+                           qkv));
   if (c.qk_norm) {
-    t.rms_norm(queue, q_.ptr<float>(), w.q_norm, c.norm_eps, p.rows * l.n_heads, l.k_dim, q_.ptr<float>());
-    t.rms_norm(queue, k_.ptr<float>(), w.k_norm, c.norm_eps, p.rows * l.n_kv_heads, l.k_dim, k_.ptr<float>());
+    norm(q_.ptr<float>(), w.q_norm, p.rows * l.n_heads, l.k_dim, q_.ptr<float>());
+    norm(k_.ptr<float>(), w.k_norm, p.rows * l.n_kv_heads, l.k_dim, k_.ptr<float>());
   }
-  const RopeConfig& rope = c.ropes[static_cast<size_t>(l.rope)];
-  RopeArgs rope_args{.x = q_.ptr<float>(),
-                     .rows = p.rows,
-                     .heads = l.n_heads,
-                     .head_dim = l.k_dim,
-                     .rot_dim = rope.rot_dim,
-                     .interleaved = rope.interleaved,
-                     .cos = cos_[static_cast<size_t>(l.rope)].ptr<float>(),
-                     .sin = sin_[static_cast<size_t>(l.rope)].ptr<float>()};
-  t.rope(queue, rope_args);
-  rope_args.x = k_.ptr<float>();
-  rope_args.heads = l.n_kv_heads;
-  t.rope(queue, rope_args);
+  if (!c.learned_positions) {
+    const RopeConfig& rope = c.ropes[static_cast<size_t>(l.rope)];
+    RopeArgs rope_args{.x = q_.ptr<float>(),
+                       .rows = p.rows,
+                       .heads = l.n_heads,
+                       .head_dim = l.k_dim,
+                       .rot_dim = rope.rot_dim,
+                       .interleaved = rope.interleaved,
+                       .cos = cos_[static_cast<size_t>(l.rope)].ptr<float>(),
+                       .sin = sin_[static_cast<size_t>(l.rope)].ptr<float>()};
+    t.rope(queue, rope_args);
+    rope_args.x = k_.ptr<float>();
+    rope_args.heads = l.n_kv_heads;
+    t.rope(queue, rope_args);
+  }
   t.kv_write(queue, {.layout = cache_->layout(layer),
                      .pool = cache_->pool(layer),
                      .slots = slots_.ptr<int32_t>(),
                      .k = k_.ptr<float>(),
                      .v = v_.ptr<float>(),
                      .rows = p.rows});
-  if (is_last && p.kept.empty()) return;
+  if (is_last && p.kept.empty()) return {};
 
   t.attention(queue, {.layout = cache_->layout(layer),
                       .pool = cache_->pool(layer),
@@ -528,41 +658,141 @@ void Engine::attention_block(int layer, bool is_last) {
     attended = picked_.ptr<float>();
     p.compacted = true;
     p.rows = kept;
+    const auto kept_before = [&](int64_t row) {
+      return std::lower_bound(p.kept.begin(), p.kept.end(), static_cast<int32_t>(row)) - p.kept.begin();
+    };
+    for (Plan::OverlayRows& r : p.overlays) r = {r.overlay, kept_before(r.begin), kept_before(r.end)};
   }
-  if (c.post_norms) {
-    const Linear out[] = {{&w.o, w.o_bias, branch_.ptr<float>()}};
-    linear({.x = attended, .rows = p.rows, .cols = width}, out);
-    add_branch(w.post_attn_norm, p.rows);
-  } else {
-    const Linear out[] = {{&w.o, w.o_bias, x_.ptr<float>(), true}};
-    linear({.x = attended, .rows = p.rows, .cols = width}, out);
-  }
+  // A branch waits outside the residual if it has a norm of its own, or if the feed-forward layer reads x as it was.
+  const bool waits = c.norm_place == NormPlace::kPrePost || c.parallel_residual;
+  const Linear out[] = {{&w.o, w.o_bias, (waits ? branch_ : x_).ptr<float>(), !waits, layer, Projection::kO}};
+  DECANT_TRY_STATUS(linear({.x = attended, .rows = p.rows, .cols = width}, out));
+  join(c.norm_place == NormPlace::kPost ? w.attn_norm : w.post_attn_norm, p.rows);
+  return {};
 }
 
-void Engine::ffn_block(int layer) {
+Status Engine::ffn_block(int layer) {
   const ModelConfig& c = model_->config();
   const LayerWeights& w = model_->layer(layer);
   const int64_t rows = plan_->rows;
+  if (!w.experts.empty()) {
+    DECANT_TRY_STATUS(experts_block(layer));
+  } else {
+    const bool waits = c.norm_place == NormPlace::kPrePost;
+    DECANT_TRY_STATUS(feed_forward(layer,
+                                   {.x = x_.ptr<float>(),
+                                    .rows = rows,
+                                    .cols = c.hidden,
+                                    .norm = c.norm_place == NormPlace::kPost ? nullptr : &w.ffn_norm,
+                                    .h = h_.ptr<float>()},
+                                   w.ffn, (waits ? branch_ : x_).ptr<float>(), !waits));
+  }
+  if (c.parallel_residual) {
+    device().table().add(device().queue(), branch_.ptr<float>(), rows * c.hidden, x_.ptr<float>());
+  } else {
+    join(c.norm_place == NormPlace::kPost ? w.ffn_norm : w.post_ffn_norm, rows);
+  }
+  return {};
+}
+
+Status Engine::feed_forward(int layer, const Input& input, const FeedForwardWeights& w, DevPtr<float> y,
+                            bool accumulate) {
+  const ModelConfig& c = model_->config();
   Device& d = device();
-  const Linear in[] = {{&w.gate, w.gate_bias, gate_.ptr<float>()}, {&w.up, w.up_bias, up_.ptr<float>()}};
-  const std::vector<MatmulArgs>& products =
-      prepare({.x = x_.ptr<float>(), .rows = rows, .cols = c.hidden, .norm = w.ffn_norm, .h = h_.ptr<float>()}, in);
+  const KernelTable& t = d.table();
+  const int64_t ffn = w.up.rows;
   const bool quantized = w.down.layout.quantized;
-  d.table().matmul_gated(d.queue(), {.gate = products[0],
-                                     .up = products[1],
-                                     .activation = c.activation,
-                                     .h = quantized ? DevPtr<float>() : gate_.ptr<float>(),
-                                     .out = quantized ? gated_.view() : QuantizedRows()});
+  const bool changed = has_deltas(layer, Projection::kGate) || has_deltas(layer, Projection::kUp) ||
+                       has_deltas(layer, Projection::kDown);
+  const DevPtr<float> hidden = (c.gated ? gate_ : up_).ptr<float>();
+  const Linear in[] = {{&w.gate, w.gate_bias, gate_.ptr<float>(), false, layer, Projection::kGate},
+                       {&w.up, w.up_bias, up_.ptr<float>(), false, layer, Projection::kUp}};
+  if (c.gated && !changed) {
+    const std::vector<MatmulArgs>& products = prepare(input, in);
+    t.matmul_gated(d.queue(), {.gate = products[0],
+                               .up = products[1],
+                               .activation = c.activation,
+                               .h = quantized ? DevPtr<float>() : hidden,
+                               .out = quantized ? gated_.view() : QuantizedRows()});
+  } else {
+    DECANT_TRY_STATUS(linear(input, c.gated ? std::span<const Linear>(in) : std::span<const Linear>(in).subspan(1)));
+    if (c.gated) {
+      t.glu(d.queue(), c.activation, gate_.ptr<float>(), up_.ptr<float>(), input.rows * ffn, hidden);
+    } else {
+      t.activate(d.queue(), c.activation, input.rows * ffn, hidden);
+    }
+    if (quantized)
+      t.quantize(d.queue(), {.x = hidden, .rows = input.rows, .cols = ffn, .norm = {}, .h = {}, .out = gated_.view()});
+  }
   const MatmulArgs down{.w = w.down,
-                        .x = gate_.ptr<float>(),
+                        .x = hidden,
                         .xq = gated_.view(),
-                        .rows = rows,
-                        .y = (c.post_norms ? branch_ : x_).ptr<float>(),
+                        .rows = input.rows,
+                        .y = y,
                         .ldy = c.hidden,
                         .bias = w.down_bias,
-                        .accumulate = !c.post_norms};
-  d.table().matmul(d.queue(), {&down, 1});
-  if (c.post_norms) add_branch(w.post_ffn_norm, rows);
+                        .accumulate = accumulate};
+  t.matmul(d.queue(), {&down, 1});
+  return add_deltas(down, layer, Projection::kDown);
+}
+
+// x += sum of the chosen experts' outputs, in the order of their numbers, each times its probability. Routing is done
+// on the host: a row's choice depends on nothing but the row.
+Status Engine::experts_block(int layer) {
+  const ModelConfig& c = model_->config();
+  const LayerWeights& w = model_->layer(layer);
+  Plan& p = *plan_;
+  Device& d = device();
+  const KernelTable& t = d.table();
+  const auto experts = static_cast<size_t>(c.experts), rows = static_cast<size_t>(p.rows);
+  norm(x_.ptr<float>(), w.ffn_norm, p.rows, c.hidden, h_.ptr<float>());
+  const Linear route[] = {{&w.router, {}, router_.ptr<float>()}};
+  DECANT_TRY_STATUS(linear({.x = h_.ptr<float>(), .rows = p.rows, .cols = c.hidden}, route));
+  p.router.resize(rows * experts);
+  d.copy_out(std::span<float>(p.router), DevPtr<const float>(router_.ptr<float>()));
+
+  p.chosen.resize(experts);
+  for (std::vector<Plan::Choice>& list : p.chosen) list.clear();
+  p.order.resize(experts);
+  for (size_t row = 0; row < rows; ++row) {
+    const float* scores = &p.router[row * experts];
+    const auto used = p.order.begin() + c.experts_used;
+    std::iota(p.order.begin(), p.order.end(), 0);
+    std::partial_sort(p.order.begin(), used, p.order.end(),
+                      [&](int32_t a, int32_t b) { return scores[a] != scores[b] ? scores[a] > scores[b] : a < b; });
+    const double best = static_cast<double>(scores[p.order[0]]);
+    double sum = 0;
+    for (size_t e = 0; e < (c.experts_renormalized ? static_cast<size_t>(c.experts_used) : experts); ++e) {
+      sum += std::exp(static_cast<double>(scores[p.order[e]]) - best);
+    }
+    for (auto e = p.order.begin(); e != used; ++e) {
+      const double weight = std::exp(static_cast<double>(scores[*e]) - best) / sum;
+      p.chosen[static_cast<size_t>(*e)].push_back({static_cast<int32_t>(row), static_cast<float>(weight)});
+    }
+  }
+
+  for (size_t e = 0; e < experts; ++e) {
+    if (p.chosen[e].empty()) continue;
+    p.expert_rows.clear();
+    p.expert_weights.clear();
+    for (const Plan::Choice& choice : p.chosen[e]) {
+      p.expert_rows.push_back(choice.row);
+      p.expert_weights.push_back(choice.weight);
+    }
+    const auto n = static_cast<int64_t>(p.expert_rows.size());
+    d.copy_in(index_.ptr<int32_t>(), std::span<const int32_t>(p.expert_rows));
+    d.copy_in(scales_.ptr<float>(), std::span<const float>(p.expert_weights));
+    t.gather_rows(d.queue(), h_.ptr<float>(), index_.ptr<int32_t>(), n, c.hidden, picked_.ptr<float>());
+    DECANT_TRY_STATUS(feed_forward(-1, {.x = picked_.ptr<float>(), .rows = n, .cols = c.hidden}, w.experts[e],
+                                   branch_.ptr<float>(), false));
+    t.add_rows(d.queue(), {.x = branch_.ptr<float>(),
+                           .index = index_.ptr<int32_t>(),
+                           .scale = scales_.ptr<float>(),
+                           .n = n,
+                           .dim = c.hidden,
+                           .y = x_.ptr<float>()});
+  }
+  return {};
 }
 
 // Copies rows (indices into `source`, [*, hidden]) to the host.
@@ -585,9 +815,9 @@ Status Engine::read_hidden(std::span<const Slice> slices, int layer, StepOutput*
     for (size_t r = 0; r < slices[s].hidden.size(); ++r) {
       const HiddenReadout& readout = slices[s].hidden[r];
       if (readout.layer != layer || readout.rows.empty()) continue;
-      if (readout.normed && !normed_ready) {
-        device().table().rms_norm(device().queue(), x_.ptr<float>(), model_->output_norm(), c.norm_eps, p.rows,
-                                  c.hidden, h_.ptr<float>());
+      const bool normed = readout.normed && c.final_norm;
+      if (normed && !normed_ready) {
+        norm(x_.ptr<float>(), model_->output_norm(), p.rows, c.hidden, h_.ptr<float>());
         normed_ready = true;
       }
       // A readout may ask for more rows than the index buffer holds (a row may be named twice).
@@ -598,8 +828,8 @@ Status Engine::read_hidden(std::span<const Slice> slices, int layer, StepOutput*
         for (size_t i = begin; i < std::min(begin + limit, readout.rows.size()); ++i) {
           p.path.push_back(p.row_in_x(p.slice_begin[s] + readout.rows[i]));
         }
-        DECANT_TRY_STATUS(read_rows(readout.normed ? h_.ptr<float>() : x_.ptr<float>(), p.path,
-                                    out + begin * static_cast<size_t>(c.hidden)));
+        DECANT_TRY_STATUS(
+            read_rows(normed ? h_.ptr<float>() : x_.ptr<float>(), p.path, out + begin * static_cast<size_t>(c.hidden)));
       }
     }
   }
@@ -625,13 +855,18 @@ Status Engine::read_logits(std::span<const Slice> slices, StepOutput* output) {
     t.gather_rows(d.queue(), x_.ptr<float>(), index_.ptr<int32_t>(), rows, c.hidden, picked_.ptr<float>());
     float* out = output->logits_.data() + begin * vocab;
     const DevPtr<float> logits = d.uses_host_memory() ? DevPtr<float>(out) : logits_.ptr<float>();
+    Input input{.x = picked_.ptr<float>(),
+                .rows = rows,
+                .cols = c.hidden,
+                .norm = c.final_norm ? &model_->output_norm() : nullptr,
+                .h = picked_.ptr<float>()};
+    if (c.embedding_dim > 0) {
+      const Linear narrow[] = {{&model_->project_out(), {}, branch_.ptr<float>()}};
+      DECANT_TRY_STATUS(linear(input, narrow));
+      input = {.x = branch_.ptr<float>(), .rows = rows, .cols = c.embedding_dim};
+    }
     const Linear head[] = {{&model_->output(), {}, logits}};
-    linear({.x = picked_.ptr<float>(),
-            .rows = rows,
-            .cols = c.hidden,
-            .norm = model_->output_norm(),
-            .h = picked_.ptr<float>()},
-           head);
+    DECANT_TRY_STATUS(linear(input, head));
     if (c.logit_soft_cap > 0) {
       t.soft_cap(d.queue(), c.logit_soft_cap, rows * c.vocab_size, logits);
     }
@@ -668,9 +903,9 @@ Status Engine::step(std::span<const Slice> slices, StepOutput* output, LayerRang
     if (hidden_rows > 0) DECANT_TRY_STATUS(read_hidden(slices, p.first, output));
     for (int layer = p.first; layer < p.last; ++layer) {
       const bool is_last = layer + 1 == p.last;
-      attention_block(layer, is_last);
+      DECANT_TRY_STATUS(attention_block(layer, is_last));
       if (is_last && p.kept.empty()) break;
-      ffn_block(layer);
+      DECANT_TRY_STATUS(ffn_block(layer));
       if (hidden_rows > 0) DECANT_TRY_STATUS(read_hidden(slices, layer + 1, output));
     }
     if (logit_rows > 0) DECANT_TRY_STATUS(read_logits(slices, output));

@@ -25,7 +25,11 @@
 
 namespace decant {
 
+class Overlay;
+enum class Projection : uint8_t;
+struct FeedForwardWeights;
 struct MatmulArgs;
+struct NormWeights;
 struct QuantizedRows;
 
 using TokenId = int32_t;
@@ -80,6 +84,9 @@ struct Slice {
   int prefix_rows = 0;  // kPrefixLm
   // Ordinals below are invisible to these rows (documents packed into one sequence); 0: everything is visible.
   int key_begin = 0;
+  // Changes of the weights for these rows (LoRA adapters), which add up. They must be of the engine's model. Rows that
+  // other overlays wrote into the cache stay as they are.
+  std::span<const Overlay* const> overlays = {};
   std::vector<int32_t> logits = {};  // rows whose logits are wanted, in this order
   std::vector<HiddenReadout> hidden = {};
 
@@ -146,10 +153,16 @@ class Engine {
   Status allocate();
   Status upload(std::span<const Slice> slices);
   std::vector<MatmulArgs>& prepare(const Input& input, std::span<const Linear> outputs);
-  void linear(const Input& input, std::span<const Linear> outputs);
-  void add_branch(DevPtr<const float> norm, int64_t rows);
-  void attention_block(int layer, bool is_last);
-  void ffn_block(int layer);
+  Status linear(const Input& input, std::span<const Linear> outputs);
+  Status add_deltas(const MatmulArgs& product, int layer, Projection projection);
+  bool has_deltas(int layer, Projection projection) const;
+  void norm(DevPtr<const float> x, const NormWeights& w, int64_t rows, int64_t dim, DevPtr<float> y);
+  void join(const NormWeights& post, int64_t rows);
+  Status attention_block(int layer, bool is_last);
+  Status ffn_block(int layer);
+  Status feed_forward(int layer, const Input& input, const FeedForwardWeights& w, DevPtr<float> y, bool accumulate);
+  Status experts_block(int layer);
+  Status embed_rows();
   Status read_rows(DevPtr<const float> source, std::span<const int32_t> rows, float* out);
   Status read_hidden(std::span<const Slice> slices, int layer, StepOutput* output);
   Status read_logits(std::span<const Slice> slices, StepOutput* output);
@@ -167,7 +180,9 @@ class Engine {
     QuantizedRows view() const;
   };
   QuantizedBuffers xq_, gated_;
-  DeviceBuffer tokens_, slots_, attn_rows_, pages_, paths_, index_;
+  DeviceBuffer tokens_, positions_, slots_, attn_rows_, pages_, paths_, index_;
+  DeviceBuffer router_, scales_;  // of mixtures of experts
+  DeviceBuffer low_rank_;         // of overlays; grows with their ranks
   std::vector<DeviceBuffer> cos_, sin_;
   size_t buffer_bytes_ = 0;
 };

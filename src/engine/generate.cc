@@ -72,7 +72,9 @@ class Running {
 
   // The next rows: at most `limit` (>= 1) prompt tokens, or the last drawn token.
   Slice slice(int limit) {
-    Slice s{.sequence = sequence_};
+    overlays_.clear();
+    for (const auto& overlay : request_.overlays) overlays_.push_back(overlay.get());
+    Slice s{.sequence = sequence_, .overlays = overlays_};
     if (in_prefill()) {
       rows_ = std::min(static_cast<size_t>(limit), request_.prompt.size() - fed_);
       s.tokens = std::span<const TokenId>(request_.prompt).subspan(fed_, rows_);
@@ -151,6 +153,7 @@ class Running {
   bool done_ = false;
   size_t fed_ = 0;   // tokens of the sequence that are in the cache
   size_t rows_ = 0;  // of the slice in flight
+  std::vector<const Overlay*> overlays_;
   TokenId last_ = -1;
   Clock::time_point begin_, first_;
 };

@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -29,10 +30,11 @@ std::string_view finish_reason_name(FinishReason reason);  // "stop", "length", 
 struct GenerateRequest {
   std::vector<TokenId> prompt;  // at least one token
   SamplerOptions sampler;
-  int max_tokens = -1;              // -1: until an end token or the context is full; 0: only the prompt is processed
-  uint32_t sample = 0;              // which of a request's n samples: another stream of noise under the same seed
-  int n_logprobs = -1;              // -1: none; k >= 0: the token's and the k likeliest tokens' log-probabilities
-  std::vector<TokenId> end_tokens;  // drawing one ends the answer
+  int max_tokens = -1;  // -1: until an end token or the context is full; 0: only the prompt is processed
+  uint32_t sample = 0;  // which of a request's n samples: another stream of noise under the same seed
+  int n_logprobs = -1;  // -1: none; k >= 0: the token's and the k likeliest tokens' log-probabilities
+  std::vector<std::shared_ptr<const Overlay>> overlays;  // LoRA adapters for this request
+  std::vector<TokenId> end_tokens;                       // drawing one ends the answer
   // An existing sequence whose committed rows are the first tokens of `prompt` (a chat's history); -1: a new sequence.
   // The request's rows stay in it when it was given, so the next turn continues where this one ended.
   SequenceId sequence = -1;

@@ -45,7 +45,8 @@ class Evaluation {
       const int rows = std::min(limit, (scored ? end : first) - begin);
       Slice slice{
           .sequence = sequence,
-          .tokens = std::span<const TokenId>(window_).subspan(static_cast<size_t>(begin), static_cast<size_t>(rows))};
+          .tokens = std::span<const TokenId>(window_).subspan(static_cast<size_t>(begin), static_cast<size_t>(rows)),
+          .overlays = options_.overlays};
       if (scored) {
         for (int r = 0; r < rows; ++r) slice.logits.push_back(r);
       }

@@ -22,6 +22,7 @@ struct PerplexityResult {
 
 struct PerplexityOptions {
   int window = 512;  // tokens of a window, >= 4
+  std::vector<const Overlay*> overlays;  // LoRA adapters
   TokenId bos = -1;  // when >= 0 it replaces the first token of every window (llama.cpp's protocol)
   // Called after each window; false stops with kCancelled.
   std::function<bool(int done, int total, double perplexity_so_far)> on_window;

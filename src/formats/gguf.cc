@@ -93,6 +93,8 @@ size_t GgufArray::size() const {
   return std::visit([](const auto& v) { return v.size(); }, values);
 }
 
+size_t GgufTensor::bytes() const { return row_bytes(type, cols()) * static_cast<size_t>(rows()); }
+
 int64_t GgufTensor::rows() const {
   int64_t rows = 1;
   for (size_t i = 1; i < shape.size(); ++i) rows *= shape[i];
@@ -110,7 +112,12 @@ class GgufParser {
   Status parse(GgufFile* file, int file_index, Metadata* metadata) {
     uint64_t n_tensors = 0, n_entries = 0;
     DECANT_TRY_STATUS(read_header(&n_tensors, &n_entries));
-    for (uint64_t i = 0; i < n_entries; ++i) DECANT_TRY_STATUS(read_entry(metadata));
+    for (uint64_t i = 0; i < n_entries; ++i) {
+      const uint64_t begin = position_;
+      std::string_view key;
+      DECANT_TRY_STATUS(read_entry(metadata, &key));
+      if (file_index == 0) file->entries_.push_back({key, bytes_.subspan(begin, position_ - begin)});
+    }
     context_.clear();
     DECANT_TRY_STATUS(read_alignment(*metadata));
     // Minimum sizes were checked for both counts together, so this stays within the file's size.
@@ -189,9 +196,9 @@ class GgufParser {
     return {};
   }
 
-  Status read_entry(Metadata* metadata) {
+  Status read_entry(Metadata* metadata, std::string_view* name) {
     context_ = fmt::format("metadata at offset {}", position_);
-    std::string_view key;
+    std::string_view& key = *name;
     DECANT_TRY_STATUS(read_string("key", &key));
     if (key.empty() || key.size() > kMaxKey || has_control(key)) {
       return Status::corrupt("{}: a key has 1 to {} printable characters, this one is '{}'; download it again", where(),
@@ -523,8 +530,30 @@ Result<GgufFile> GgufFile::parse(std::span<const uint8_t> bytes, std::string nam
   return file;
 }
 
+Result<GgufFile> GgufFile::assemble(std::string path, std::vector<uint8_t> metadata, std::vector<GgufTensor> tensors,
+                                    std::shared_ptr<const void> backing, Release release) {
+  auto owned = std::make_shared<const std::vector<uint8_t>>(std::move(metadata));
+  DECANT_TRY(GgufFile file, parse(*owned, std::move(path)));
+  file.owned_ = std::move(owned);
+  file.backing_ = std::move(backing);
+  file.release_ = std::move(release);
+  for (GgufTensor& tensor : tensors) {
+    if (!file.tensor_index_.emplace(tensor.name, file.tensors_.size()).second) {
+      return Status::corrupt("{}: two tensors become {}; export the checkpoint again", file.path_, tensor.name);
+    }
+    file.tensors_.push_back(std::move(tensor));
+  }
+  return file;
+}
+
+std::string GgufFile::container() const { return backing_ ? "safetensors" : fmt::format("GGUF v{}", version_); }
+
 size_t GgufFile::file_size() const {
   size_t size = 0;
+  if (backing_) {
+    for (const GgufTensor& tensor : tensors_) size += tensor.bytes();
+    return size;
+  }
   for (const auto& view : views_) size += view.size();
   return size;
 }
@@ -604,6 +633,7 @@ Result<std::string_view> GgufFile::require_string(std::string_view key) const {
 }
 
 void GgufFile::release(const GgufTensor& tensor, size_t offset, size_t size) const {
+  if (release_) return release_(tensor, offset, size);
   const auto index = static_cast<size_t>(tensor.file_index);
   if (index >= files_.size()) return;  // parsed from the caller's bytes
   if (offset >= tensor.data.size()) return;

@@ -13,6 +13,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -47,8 +48,17 @@ struct GgufTensor {
       shape;  // GGUF order: shape[0] is the fastest (columns of a matrix); 1 to 4 dimensions, each >= 1
   std::span<const uint8_t> data;  // exactly the tensor's bytes; in an opened file aligned to 8 bytes at least
   int file_index;                 // which split file holds it
+  // Set where the bytes have to be made (a checkpoint of another layout, model/checkpoint.h); `data` is empty then.
+  std::function<std::vector<uint8_t>()> make = {};
   int64_t cols() const { return shape[0]; }
+  size_t bytes() const;  // of the tensor, made or not
   int64_t rows() const;  // product of the other dimensions
+};
+
+// A metadata entry as the file stores it, for copies that keep every type.
+struct GgufEntry {
+  std::string_view key;
+  std::span<const uint8_t> bytes;  // key, type and value
 };
 
 class GgufFile {
@@ -60,12 +70,20 @@ class GgufFile {
   // split set are not looked for, and data is aligned as the caller's bytes are.
   static Result<GgufFile> parse(std::span<const uint8_t> bytes, std::string name);
 
+  // A model of another container: metadata as GgufWriter::serialize() wrote it (without tensors), and tensors that
+  // `backing` keeps alive. `release` does what release() below does; may be null.
+  using Release = std::function<void(const GgufTensor& tensor, size_t offset, size_t size)>;
+  static Result<GgufFile> assemble(std::string path, std::vector<uint8_t> metadata, std::vector<GgufTensor> tensors,
+                                   std::shared_ptr<const void> backing, Release release);
+
   const std::string& path() const { return path_; }
   uint32_t version() const { return version_; }
-  size_t file_size() const;  // bytes of all files together
+  std::string container() const;  // "GGUF v3", "safetensors"
+  size_t file_size() const;       // bytes of all files together
 
   const std::map<std::string, GgufValue, std::less<>>& metadata() const { return metadata_; }
-  const GgufValue* find(std::string_view key) const;  // nullptr if absent
+  const GgufValue* find(std::string_view key) const;                  // nullptr if absent
+  const std::vector<GgufEntry>& entries() const { return entries_; }  // in the file's order
 
   // Typed access. get_*: nullopt when absent, kCorrupt when present with another type or out of range (integers of any
   // width and signedness convert when the value fits). require_*: kNotFound naming file and key when absent.
@@ -89,8 +107,12 @@ class GgufFile {
   std::string path_;
   uint32_t version_ = 0;
   std::vector<MappedFile> files_;
+  std::shared_ptr<const std::vector<uint8_t>> owned_;  // assemble()'s metadata
+  std::shared_ptr<const void> backing_;
+  Release release_;
   std::vector<std::span<const uint8_t>> views_;
   std::map<std::string, GgufValue, std::less<>> metadata_;
+  std::vector<GgufEntry> entries_;
   std::vector<GgufTensor> tensors_;
   std::map<std::string, size_t, std::less<>> tensor_index_;
 };
@@ -108,11 +130,16 @@ class GgufWriter {
   void set(std::string key, const std::vector<float>& values);
   void set(std::string key, const std::vector<int32_t>& values);
   void set(std::string key, const std::vector<bool>& values);
+  void copy(const GgufEntry& entry);
   // `shape` in GGUF order. Precondition: data.size() matches type and shape.
   void add_tensor(std::string name, DType type, std::vector<int64_t> shape, std::vector<uint8_t> data);
+  // The same with bytes that are made when they are written, one tensor after another.
+  using Producer = std::function<Result<std::vector<uint8_t>>()>;
+  void add_tensor(std::string name, DType type, std::vector<int64_t> shape, Producer produce);
 
-  std::vector<uint8_t> serialize() const;
-  Status write(const std::string& path) const;  // atomically
+  std::vector<uint8_t> serialize() const;  // precondition: no tensor has a producer
+  // Atomically. `progress`: called with the share of bytes written.
+  Status write(const std::string& path, const std::function<void(double)>& progress = {}) const;
 
  private:
   void put_key(const std::string& key, uint32_t type);
@@ -122,7 +149,9 @@ class GgufWriter {
     std::string name;
     DType type;
     std::vector<int64_t> shape;
+    size_t size;
     std::vector<uint8_t> data;
+    Producer produce;
   };
   std::vector<uint8_t> metadata_;
   uint64_t metadata_count_ = 0;

@@ -87,12 +87,22 @@ void GgufWriter::put_array(const std::string& key, uint32_t type, uint64_t count
   append(&metadata_, count);
 }
 
+void GgufWriter::copy(const GgufEntry& entry) {
+  ++metadata_count_;
+  metadata_.insert(metadata_.end(), entry.bytes.begin(), entry.bytes.end());
+}
+
 void GgufWriter::add_tensor(std::string name, DType type, std::vector<int64_t> shape, std::vector<uint8_t> data) {
+  add_tensor(std::move(name), type, std::move(shape), Producer());
+  DECANT_CHECK(tensors_.back().size == data.size());
+  tensors_.back().data = std::move(data);
+}
+
+void GgufWriter::add_tensor(std::string name, DType type, std::vector<int64_t> shape, Producer produce) {
   DECANT_CHECK(!shape.empty() && shape[0] % dtype_info(type).block == 0);
   size_t size = row_bytes(type, shape[0]);
   for (size_t i = 1; i < shape.size(); ++i) size *= static_cast<size_t>(shape[i]);
-  DECANT_CHECK(size == data.size());
-  tensors_.push_back({std::move(name), type, std::move(shape), std::move(data)});
+  tensors_.push_back({std::move(name), type, std::move(shape), size, {}, std::move(produce)});
 }
 
 // Everything before the data section, with the padding that ends it.
@@ -109,7 +119,7 @@ std::vector<uint8_t> GgufWriter::header() const {
     for (int64_t dimension : tensor.shape) append(&out, dimension);
     append(&out, static_cast<uint32_t>(tensor.type));
     append(&out, offset);
-    offset += align_up(tensor.data.size(), alignment_);
+    offset += align_up(tensor.size, alignment_);
   }
   out.resize(align_up(out.size(), alignment_));
   return out;
@@ -124,12 +134,22 @@ std::vector<uint8_t> GgufWriter::serialize() const {
   return out;
 }
 
-Status GgufWriter::write(const std::string& path) const {
+Status GgufWriter::write(const std::string& path, const std::function<void(double)>& progress) const {
   DECANT_TRY(AtomicFile file, AtomicFile::create(path));
   DECANT_TRY_STATUS(file.write(header()));
+  size_t total = 0, done = 0;
+  for (const Tensor& tensor : tensors_) total += tensor.size;
   for (const Tensor& tensor : tensors_) {
-    DECANT_TRY_STATUS(file.write(tensor.data));
-    DECANT_TRY_STATUS(file.write(std::vector<uint8_t>(align_up(tensor.data.size(), alignment_) - tensor.data.size())));
+    if (tensor.produce) {
+      DECANT_TRY(const std::vector<uint8_t> data, tensor.produce());
+      DECANT_CHECK(data.size() == tensor.size);
+      DECANT_TRY_STATUS(file.write(data));
+    } else {
+      DECANT_TRY_STATUS(file.write(tensor.data));
+    }
+    DECANT_TRY_STATUS(file.write(std::vector<uint8_t>(align_up(tensor.size, alignment_) - tensor.size)));
+    done += tensor.size;
+    if (progress && total > 0) progress(static_cast<double>(done) / static_cast<double>(total));
   }
   return file.commit();
 }

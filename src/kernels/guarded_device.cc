@@ -72,6 +72,7 @@ constexpr KernelTable kGuardedTable = {
     .requirements = "tests",
     .embed = Guarded<&KernelTable::embed>::run,
     .rms_norm = Guarded<&KernelTable::rms_norm>::run,
+    .layer_norm = Guarded<&KernelTable::layer_norm>::run,
     .quantize = Guarded<&KernelTable::quantize>::run,
     .matmul = Guarded<&KernelTable::matmul>::run,
     .matmul_gated = Guarded<&KernelTable::matmul_gated>::run,
@@ -80,9 +81,11 @@ constexpr KernelTable kGuardedTable = {
     .kv_move = Guarded<&KernelTable::kv_move>::run,
     .attention = Guarded<&KernelTable::attention>::run,
     .glu = Guarded<&KernelTable::glu>::run,
+    .activate = Guarded<&KernelTable::activate>::run,
     .add = Guarded<&KernelTable::add>::run,
     .soft_cap = Guarded<&KernelTable::soft_cap>::run,
     .gather_rows = Guarded<&KernelTable::gather_rows>::run,
+    .add_rows = Guarded<&KernelTable::add_rows>::run,
 };
 
 class GuardedDevice final : public Device {

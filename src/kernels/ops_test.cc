@@ -4,6 +4,7 @@
 // The small ops: each against double arithmetic, and each table's bits against the formula of table.h.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <bit>
 #include <cmath>
 #include <numbers>
@@ -27,14 +28,30 @@ float spec_exp(float x) {
   return p * std::bit_cast<float>((static_cast<uint32_t>(static_cast<int32_t>(n)) + 127u) << 23);
 }
 
+constexpr Activation kActivations[] = {Activation::kSilu, Activation::kGeluTanh, Activation::kGelu, Activation::kRelu,
+                                       Activation::kQuickGelu};
+
 float spec_activation(Activation activation, float x) {
   if (activation == Activation::kSilu) return x / (1.0f + spec_exp(-x));
+  if (activation == Activation::kQuickGelu) return x / (1.0f + spec_exp(-1.702f * x));
+  if (activation == Activation::kRelu) return x < 0 ? 0.0f : x;
+  if (activation == Activation::kGelu) {
+    const float z = std::fabs(x) * 0.707106781186547524f;
+    const float t = 1.0f / std::fma(0.5f, z, 1.0f);
+    float p = kErfc[0];
+    for (int i = 1; i < 10; ++i) p = std::fma(p, t, kErfc[i]);
+    const float half = 0.5f * (t * spec_exp(std::fma(-z, z, p)));
+    return x * (x < 0 ? half : 1.0f - half);
+  }
   const float u = 0.797884560802865356f * std::fma(0.044715f * x * x, x, x);
   return x / (1.0f + spec_exp(-2.0f * u));
 }
 
 double true_activation(Activation activation, double x) {
   if (activation == Activation::kSilu) return x / (1.0 + std::exp(-x));
+  if (activation == Activation::kQuickGelu) return x / (1.0 + std::exp(-1.702 * x));
+  if (activation == Activation::kRelu) return std::max(0.0, x);
+  if (activation == Activation::kGelu) return 0.5 * x * std::erfc(-x / std::numbers::sqrt2);
   return 0.5 * x * (1.0 + std::tanh(std::sqrt(2.0 / std::numbers::pi) * (x + 0.044715 * x * x * x)));
 }
 
@@ -52,7 +69,7 @@ std::vector<float> interesting_floats(size_t n) {
 class OpsOfTable : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(OpsOfTable, GluIsActivationTimesUp) {
-  for (Activation activation : {Activation::kSilu, Activation::kGeluTanh}) {
+  for (Activation activation : kActivations) {
     for (size_t n : kLengths) {
       const std::vector<float> gate = interesting_floats(n);
       const std::vector<float> up = Random(3).normals(n);
@@ -74,6 +91,11 @@ TEST_P(OpsOfTable, GluIsActivationTimesUp) {
         device->table().glu(device->queue(), activation, g.ptr<float>(), u.ptr<float>(), static_cast<int64_t>(n),
                             g.ptr<float>());
         EXPECT_TRUE(same_bits(download<float>(*device, g, n), want)) << n << " in place";
+        for (size_t i = 0; i < n; ++i) want[i] = spec_activation(activation, gate[i]);
+        const DeviceBuffer x = upload(*device, gate);
+        device->table().activate(device->queue(), activation, static_cast<int64_t>(n), x.ptr<float>());
+        EXPECT_TRUE(same_bits(download<float>(*device, x, n), want)) << n << " alone";
+        for (size_t i = 0; i < n; ++i) want[i] *= up[i];
       }
     }
   }
@@ -145,6 +167,91 @@ TEST_P(OpsOfTable, RmsNormSumsInSixteenLanes) {
       device->table().rms_norm(device->queue(), b.ptr<float>(), w.ptr<float>(), kEps, n, d, b.ptr<float>());
       EXPECT_TRUE(same_bits(download<float>(*device, b, x.size()), want)) << dim << " in place";
     }
+  }
+}
+
+TEST_P(OpsOfTable, LayerNormSumsInSixteenLanes) {
+  constexpr float kEps = 1e-5f;
+  const auto reduce = [](std::array<float, 16> lane) {
+    for (size_t half = 8; half > 0; half /= 2) {
+      for (size_t i = 0; i < half; ++i) lane[i] = lane[i] + lane[i + half];
+    }
+    return lane[0];
+  };
+  for (size_t dim : {size_t{1}, size_t{15}, size_t{16}, size_t{33}, size_t{64}, size_t{768}}) {
+    for (const bool has_bias : {true, false}) {
+      const size_t rows = 5;
+      std::vector<float> x = Random(dim).normals(rows * dim, 2.0f);
+      for (size_t i = 0; i < dim; ++i) x[dim + i] = 3.0f;  // a row without variance
+      const std::vector<float> weight = Random(9).normals(dim), bias = Random(10).normals(dim);
+      std::vector<float> want(rows * dim);
+      const float inverse = 1.0f / static_cast<float>(dim);
+      for (size_t r = 0; r < rows; ++r) {
+        const float* row = &x[r * dim];
+        std::array<float, 16> lane{};
+        double sum = 0, squares = 0;
+        for (size_t i = 0; i < dim; ++i) lane[i % 16] += row[i], sum += row[i];
+        const float mean = reduce(lane) * inverse;
+        const double true_mean = sum / static_cast<double>(dim);
+        lane = {};
+        for (size_t i = 0; i < dim; ++i) {
+          const float d = row[i] - mean;
+          lane[i % 16] = std::fma(d, d, lane[i % 16]);
+          squares += (row[i] - true_mean) * (row[i] - true_mean);
+        }
+        const float scale = 1.0f / std::sqrt(reduce(lane) * inverse + kEps);
+        const double true_scale = 1.0 / std::sqrt(squares / static_cast<double>(dim) + kEps);
+        for (size_t i = 0; i < dim; ++i) {
+          const float d = (row[i] - mean) * scale;
+          want[r * dim + i] = has_bias ? std::fma(d, weight[i], bias[i]) : d * weight[i];
+          const double truth = (row[i] - true_mean) * true_scale * weight[i] + (has_bias ? bias[i] : 0.0f);
+          // The mean's rounding is scaled as the differences are, and those of a constant row are nothing else.
+          ASSERT_NEAR(want[r * dim + i], truth, 2e-6 + 1e-6 * true_scale * 3 * std::fabs(weight[i])) << dim;
+        }
+      }
+      for (int threads : {1, 3}) {
+        auto device = device_of(GetParam(), threads);
+        const DeviceBuffer b = upload(*device, x), w = upload(*device, weight), bb = upload(*device, bias),
+                           y = allocate(*device, x.size() * 4);
+        LayerNormArgs args{.x = b.ptr<float>(),
+                           .weight = w.ptr<float>(),
+                           .bias = has_bias ? DevPtr<const float>(bb.ptr<float>()) : DevPtr<const float>(),
+                           .eps = kEps,
+                           .rows = static_cast<int64_t>(rows),
+                           .dim = static_cast<int64_t>(dim),
+                           .y = y.ptr<float>()};
+        device->table().layer_norm(device->queue(), args);
+        EXPECT_TRUE(same_bits(download<float>(*device, y, x.size()), want)) << dim;
+        args.y = b.ptr<float>();
+        device->table().layer_norm(device->queue(), args);
+        EXPECT_TRUE(same_bits(download<float>(*device, b, x.size()), want)) << dim << " in place";
+      }
+    }
+  }
+}
+
+TEST_P(OpsOfTable, AddRowsScalesAndScatters) {
+  for (const size_t dim : {size_t{1}, size_t{37}, size_t{64}}) {
+    const std::vector<int32_t> index = {4, 0, 7, 2};
+    const std::vector<float> scale = {0.5f, -1.25f, 0.0f, 3.0f};
+    const std::vector<float> x = Random(6).normals(4 * dim), y = Random(7).normals(9 * dim);
+    std::vector<float> want = y;
+    for (size_t r = 0; r < 4; ++r) {
+      for (size_t i = 0; i < dim; ++i) {
+        float& v = want[static_cast<size_t>(index[r]) * dim + i];
+        v = std::fma(scale[r], x[r * dim + i], v);
+      }
+    }
+    auto device = device_of(GetParam(), 2);
+    const DeviceBuffer a = upload(*device, x), b = upload(*device, y), ids = upload(*device, index),
+                       s = upload(*device, scale);
+    device->table().add_rows(device->queue(), {.x = a.ptr<float>(),
+                                               .index = ids.ptr<int32_t>(),
+                                               .scale = s.ptr<float>(),
+                                               .n = 4,
+                                               .dim = static_cast<int64_t>(dim),
+                                               .y = b.ptr<float>()});
+    EXPECT_TRUE(same_bits(download<float>(*device, b, want.size()), want)) << dim;
   }
 }
 

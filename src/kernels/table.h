@@ -68,8 +68,14 @@ struct MatmulArgs {
 // Float: acc = 0; for each column: acc = fma(w, x, acc).
 // Then acc = acc + bias, and y = y + acc or y = acc.
 
-enum class Activation { kSilu, kGeluTanh };
-// silu(x) = x / (1 + exp(-x)); gelu_tanh(x) = x / (1 + exp(-2u)), u = sqrt(2/pi) * fma(0.044715 * x * x, x, x)
+enum class Activation { kSilu, kGeluTanh, kGelu, kRelu, kQuickGelu };
+// silu(x) = x / (1 + exp(-x)); gelu_tanh(x) = x / (1 + exp(-2u)), u = sqrt(2/pi) * fma(0.044715 * x * x, x, x);
+// quick_gelu(x) = x / (1 + exp(-1.702 * x)); relu(x) = x < 0 ? 0 : x.
+// gelu(x) = x * Phi(x): z = |x| * sqrt(1/2); t = 1 / fma(0.5, z, 1); e = t * exp(fma(-z, z, P(t))), which is erfc(z)
+// with a
+//   relative error of 1e-6, P of degree 9 by Horner with fma (kErfc); Phi = x < 0 ? 0.5 * e : 1 - 0.5 * e.
+inline constexpr float kErfc[10] = {0.144930214f,   -0.68082718f, 1.15673376f,  -0.696251905f, -0.0802804269f,
+                                    0.00126758349f, 0.034602801f, 0.386640412f, 0.998632783f,  -1.265448f};
 
 // A gated feed-forward layer's first half in one pass: h = activation(gate) * up, two products of the same rows.
 struct GatedArgs {
@@ -78,6 +84,25 @@ struct GatedArgs {
   DevPtr<float> h;    // [T, O], may equal gate.y; null when nobody reads it
   QuantizedRows out;  // of h; q is null when nobody reads it, else O is a multiple of 32
 };
+
+// Rows that join others: y[index[i]] = fma(scale[i], x[i], y[index[i]]), element by element.
+struct AddRowsArgs {
+  DevPtr<const float> x;        // [n, dim]
+  DevPtr<const int32_t> index;  // [n], no row twice
+  DevPtr<const float> scale;    // [n]
+  int64_t n = 0, dim = 0;
+  DevPtr<float> y;  // [*, dim]
+};
+
+struct LayerNormArgs {
+  DevPtr<const float> x;             // [T, dim]
+  DevPtr<const float> weight, bias;  // [dim]; bias may be null
+  float eps = 0.0f;
+  int64_t rows = 0, dim = 0;
+  DevPtr<float> y;  // [T, dim], may equal x
+};
+// mean = (x summed in 16 lanes) * (1/dim); v = (d * d summed by fma in 16 lanes) * (1/dim), d = x - mean;
+// y = fma(d * (1 / sqrt(v + eps)), weight, bias), or the product alone without a bias.
 
 struct RopeArgs {
   DevPtr<float> x;  // [T, heads, head_dim], changed in place
@@ -173,6 +198,7 @@ struct KernelTable {
   // eps; then y = (x * (1 / sqrt(.))) * weight. x may equal y.
   void (*rms_norm)(Queue&, DevPtr<const float> x, DevPtr<const float> weight, float eps, int64_t rows, int64_t dim,
                    DevPtr<float> y);
+  void (*layer_norm)(Queue&, const LayerNormArgs& args);
   // The bits of rms_norm followed by a plain quantize.
   void (*quantize)(Queue&, const QuantizeArgs& args);
   // All in one parallel region; outputs are disjoint.
@@ -186,6 +212,8 @@ struct KernelTable {
   // y[i] = activation(gate[i]) * up[i]; y may equal gate or up.
   void (*glu)(Queue&, Activation activation, DevPtr<const float> gate, DevPtr<const float> up, int64_t n,
               DevPtr<float> y);
+  // x[i] = activation(x[i])
+  void (*activate)(Queue&, Activation activation, int64_t n, DevPtr<float> x);
   // y[i] = y[i] + x[i]
   void (*add)(Queue&, DevPtr<const float> x, int64_t n, DevPtr<float> y);
   // x[i] = cap * tanh(x[i] / cap), tanh(z) = 1 - 2 / (1 + exp(2z))
@@ -193,6 +221,7 @@ struct KernelTable {
   // out[i] = row index[i] of x
   void (*gather_rows)(Queue&, DevPtr<const float> x, DevPtr<const int32_t> index, int64_t rows, int64_t dim,
                       DevPtr<float> out);
+  void (*add_rows)(Queue&, const AddRowsArgs& args);
 };
 
 }  // namespace decant

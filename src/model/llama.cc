@@ -11,10 +11,7 @@ Status read_llama(const GgufFile& file, ModelConfig* config) {
   // GGUF's converter permutes the rows of q and k so that rotated pairs are neighbours; rope_freqs.weight carries Llama
   // 3's frequency scaling.
   config->ropes[0].interleaved = true;
-  config->ropes[0].uses_factors = true;
-  DECANT_TRY(const std::optional<uint64_t> window, file.get_uint("llama.attention.sliding_window"));
-  for (LayerConfig& layer : config->layers)
-    layer.window = static_cast<int>(std::min<uint64_t>(window.value_or(0), 1 << 28));
+  DECANT_TRY_STATUS(read_windows(file, 0, config));
   return {};
 }
 
@@ -22,7 +19,7 @@ Status read_llama(const GgufFile& file, ModelConfig* config) {
 
 extern const FamilyInfo kLlama = {
     .architecture = "llama",
-    .summary = "Llama 2 and 3, SmolLM2, TinyLlama, Mistral: RMSNorm, RoPE, grouped queries, SwiGLU",
+    .summary = "Llama 2 and 3, SmolLM2, TinyLlama, Mistral, Mixtral: RMSNorm, RoPE, grouped queries, SwiGLU",
     .read = read_llama,
 };
 

@@ -76,9 +76,9 @@ TEST(Config, Gemma3AlternatesWindowedAndGlobalLayersWithTheirOwnRopes) {
     EXPECT_EQ(layer.rope, global ? 0 : 1) << i;
   }
   EXPECT_DOUBLE_EQ(config->ropes[0].base, 1e6);
-  EXPECT_DOUBLE_EQ(config->ropes[0].linear_factor, 8.0);
+  EXPECT_DOUBLE_EQ(config->ropes[0].factor, 8.0);
   EXPECT_DOUBLE_EQ(config->ropes[1].base, 10000.0);
-  EXPECT_DOUBLE_EQ(config->ropes[1].linear_factor, 1.0);
+  EXPECT_EQ(config->ropes[1].scaling, RopeScaling::kNone);
   EXPECT_FLOAT_EQ(config->embedding_scale, 8.0f);
 }
 
@@ -86,12 +86,43 @@ TEST(Config, WhatChangesTheMathematicsIsRefusedByName) {
   GgufWriter unknown;
   unknown.set("general.architecture", "mamba");
   expect_message(config_of(unknown).status(), Code::kUnsupported, "mamba");
-  GgufWriter yarn = llama_metadata();
-  yarn.set("llama.rope.scaling.type", "yarn");
-  expect_message(config_of(yarn).status(), Code::kUnsupported, "yarn");
-  GgufWriter experts = llama_metadata();
-  experts.set("llama.expert_count", uint32_t{8});
-  expect_message(config_of(experts).status(), Code::kUnsupported, "expert_count");
+  GgufWriter dynamic = llama_metadata();
+  dynamic.set("llama.rope.scaling.type", "dynamic");
+  expect_message(config_of(dynamic).status(), Code::kUnsupported, "dynamic");
+  GgufWriter shared = llama_metadata();
+  shared.set("llama.expert_count", uint32_t{8});
+  shared.set("llama.expert_used_count", uint32_t{2});
+  shared.set("llama.expert_shared_count", uint32_t{1});
+  expect_message(config_of(shared).status(), Code::kUnsupported, "expert_shared_count");
+  GgufWriter activation = llama_metadata();
+  activation.set("llama.hidden_activation", "xielu");
+  expect_message(config_of(activation).status(), Code::kUnsupported, "xielu");
+}
+
+// d = 128, base 1e6, factor 4, original context 32768: pairs up to 23 are kept, from 40 on stretched.
+TEST(Model, YarnKeepsHighFrequenciesAndStretchesLowOnes) {
+  GgufWriter w = make_tiny_model({.hidden = 128,
+                                  .layers = 1,
+                                  .heads = 1,
+                                  .kv_heads = 1,
+                                  .head_dim = 128,
+                                  .ffn = 32,
+                                  .rope_base = 1e6f,
+                                  .yarn_factor = 4.0f,
+                                  .yarn_context = 32768});
+  const std::vector<uint8_t> bytes = w.serialize();
+  const auto file = GgufFile::parse(bytes, "m.gguf");
+  ASSERT_TRUE(file.ok());
+  const auto device = make_cpu_device(1);
+  const auto model = Model::load(*file, **device);
+  ASSERT_TRUE(model.ok()) << model.status().message();
+  const RopeTable& rope = (*model)->rope(0, 4096);
+  EXPECT_NEAR(rope.magnitude, 1.138629, 1e-6);
+  const auto plain = [](int i) { return std::pow(1e6, -2.0 * i / 128); };
+  for (int i = 0; i <= 23; ++i) EXPECT_DOUBLE_EQ(rope.inv_freq[static_cast<size_t>(i)], plain(i)) << i;
+  for (int i = 40; i < 64; ++i) EXPECT_DOUBLE_EQ(rope.inv_freq[static_cast<size_t>(i)], plain(i) / 4) << i;
+  EXPECT_LT(rope.inv_freq[30], plain(30));
+  EXPECT_GT(rope.inv_freq[30], plain(30) / 4);
 }
 
 TEST(Config, AbsurdMetadataIsRefusedByKey) {

@@ -99,7 +99,12 @@ class Builder {
     w_.set(a + ".attention.key_length", static_cast<uint32_t>(spec_.head_dim));
     w_.set(a + ".attention.value_length", static_cast<uint32_t>(spec_.head_dim));
     w_.set(a + ".attention.layer_norm_rms_epsilon", 1e-5f);
-    w_.set(a + ".rope.freq_base", 10000.0f);
+    w_.set(a + ".rope.freq_base", spec_.rope_base);
+    if (spec_.yarn_factor > 0) {
+      w_.set(a + ".rope.scaling.type", "yarn");
+      w_.set(a + ".rope.scaling.factor", spec_.yarn_factor);
+      w_.set(a + ".rope.scaling.original_context_length", static_cast<uint32_t>(spec_.yarn_context));
+    }
     if (spec_.window > 0) w_.set(a + ".attention.sliding_window", static_cast<uint32_t>(spec_.window));
     const bool gemma = a == "gemma3";
     if (gemma) w_.set(a + ".attention.sliding_window_pattern", uint32_t{2});

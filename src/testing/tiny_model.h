@@ -24,6 +24,9 @@ struct TinyModelSpec {
   int window = 0;  // sliding window, 0: none; gemma3 alternates: every second layer is global
   bool biases = false;
   bool tied = true;
+  float rope_base = 10000.0f;
+  float yarn_factor = 0.0f;  // 0: no YaRN
+  int yarn_context = 0;
   // Types of the weight matrices, dealt out in turn; must suit `hidden` and `ffn`.
   std::vector<DType> types = {DType::kQ4_1, DType::kQ8_0, DType::kQ5_0, DType::kF16};
   uint32_t seed = 1;

@@ -87,6 +87,46 @@ inline void rms_norm(Queue& queue, DevPtr<const float> x, DevPtr<const float> we
   });
 }
 
+inline void layer_norm(Queue& queue, const LayerNormArgs& a) {
+  const int64_t dim = a.dim, whole = dim / 16 * 16;
+  const float inverse = 1.0f / static_cast<float>(dim);
+  const auto lanes_of = [&](const float* row, int64_t i) {
+    if (i < whole) return load(row + i);
+    float padded[16] = {};
+    std::memcpy(padded, row + i, static_cast<size_t>(dim - i) * sizeof(float));
+    return load(padded);
+  };
+  cpu(queue).pool().parallel_for(a.rows, row_grain(dim), [&](int64_t begin, int64_t end, int) {
+    for (int64_t r = begin; r < end; ++r) {
+      const float* x = a.x.raw() + r * dim;
+      float* y = a.y.raw() + r * dim;
+      F sum = set1(0.0f);
+      for (int64_t i = 0; i < dim; i += 16) {
+        sum = select_lanes(first_lanes(dim - i), sum + lanes_of(x, i), sum);
+      }
+      const F mean = set1(reduce_add(sum) * inverse);
+      sum = set1(0.0f);
+      for (int64_t i = 0; i < dim; i += 16) {
+        const F d = lanes_of(x, i) - mean;
+        sum = select_lanes(first_lanes(dim - i), fma(d, d, sum), sum);
+      }
+      const F scale = set1(1.0f / std::sqrt(reduce_add(sum) * inverse + a.eps));
+      for (int64_t i = 0; i < dim; i += 16) {
+        const F d = (lanes_of(x, i) - mean) * scale;
+        const F w = lanes_of(a.weight.raw(), i);
+        const F v = a.bias ? fma(d, w, lanes_of(a.bias.raw(), i)) : d * w;
+        if (i < whole) {
+          store(y + i, v);
+        } else {
+          float padded[16];
+          store(padded, v);
+          std::memcpy(y + i, padded, static_cast<size_t>(dim - i) * sizeof(float));
+        }
+      }
+    }
+  });
+}
+
 // One block of one of `rows` rows.
 inline void quantize_block(const float* x, int8_t* q, int64_t row, int64_t block, int64_t rows,
                            const QuantizedRows& out) {
@@ -169,7 +209,20 @@ inline void store_n(float* p, F v, int64_t n) {
 
 inline F activate(Activation activation, F x) {
   const F one = set1(1.0f);
-  if (activation == Activation::kSilu) return x / (one + exp(neg(x)));
+  switch (activation) {
+    case Activation::kSilu: return x / (one + exp(neg(x)));
+    case Activation::kQuickGelu: return x / (one + exp(set1(-1.702f) * x));
+    case Activation::kRelu: return select_lanes(less(x, set1(0.0f)), set1(0.0f), x);
+    case Activation::kGelu: {
+      const F z = max(x, neg(x)) * set1(0.707106781186547524f);
+      const F t = one / fma(set1(0.5f), z, one);
+      F p = set1(kErfc[0]);
+      for (int i = 1; i < 10; ++i) p = fma(p, t, set1(kErfc[i]));
+      const F half = set1(0.5f) * (t * exp(fma(neg(z), z, p)));
+      return x * select_lanes(less(x, set1(0.0f)), half, one - half);
+    }
+    default: break;
+  }
   const F cubic = set1(0.044715f) * x * x;
   const F u = set1(0.797884560802865356f) * fma(cubic, x, x);
   return x / (one + exp(set1(-2.0f) * u));
@@ -179,6 +232,12 @@ inline void glu(Queue& queue, Activation activation, DevPtr<const float> gate, D
                 DevPtr<float> y) {
   map_floats(queue, n, [&](int64_t i, int64_t lanes) {
     store_n(y.raw() + i, activate(activation, load_n(gate.raw() + i, lanes)) * load_n(up.raw() + i, lanes), lanes);
+  });
+}
+
+inline void activate(Queue& queue, Activation activation, int64_t n, DevPtr<float> x) {
+  map_floats(queue, n, [&](int64_t i, int64_t lanes) {
+    store_n(x.raw() + i, activate(activation, load_n(x.raw() + i, lanes)), lanes);
   });
 }
 
@@ -237,6 +296,20 @@ inline void gather_rows(Queue& queue, DevPtr<const float> x, DevPtr<const int32_
   cpu(queue).pool().parallel_for(rows, row_grain(dim), [&](int64_t begin, int64_t end, int) {
     for (int64_t r = begin; r < end; ++r) {
       std::memcpy(out.raw() + r * dim, x.raw() + index.raw()[r] * dim, static_cast<size_t>(dim) * sizeof(float));
+    }
+  });
+}
+
+inline void add_rows(Queue& queue, const AddRowsArgs& a) {
+  cpu(queue).pool().parallel_for(a.n, row_grain(a.dim), [&](int64_t begin, int64_t end, int) {
+    for (int64_t r = begin; r < end; ++r) {
+      const F scale = set1(a.scale.raw()[r]);
+      const float* x = a.x.raw() + r * a.dim;
+      float* y = a.y.raw() + a.index.raw()[r] * a.dim;
+      for (int64_t i = 0; i < a.dim; i += 16) {
+        const int64_t lanes = std::min<int64_t>(16, a.dim - i);
+        store_n(y + i, fma(scale, load_n(x + i, lanes), load_n(y + i, lanes)), lanes);
+      }
     }
   });
 }

@@ -22,6 +22,7 @@ const KernelTable kTable = {
     .requirements = DECANT_TARGET_REQUIREMENTS,
     .embed = embed,
     .rms_norm = rms_norm,
+    .layer_norm = layer_norm,
     .quantize = quantize,
     .matmul = matmul,
     .matmul_gated = matmul_gated,
@@ -30,9 +31,11 @@ const KernelTable kTable = {
     .kv_move = kv_move,
     .attention = attention,
     .glu = glu,
+    .activate = activate,
     .add = add,
     .soft_cap = soft_cap,
     .gather_rows = gather_rows,
+    .add_rows = add_rows,
 };
 
 }  // namespace decant::DECANT_TARGET

@@ -54,6 +54,18 @@ __device__ float cap_spec(float x, float cap) {
 
 __device__ float activate(Activation a, float x) {
   if (a == Activation::kSilu) return __fdiv_rn(x, __fadd_rn(1.0f, exp_spec(-x)));
+  if (a == Activation::kQuickGelu) return __fdiv_rn(x, __fadd_rn(1.0f, exp_spec(__fmul_rn(-1.702f, x))));
+  if (a == Activation::kRelu) return x < 0.0f ? 0.0f : x;
+  if (a == Activation::kGelu) {
+    constexpr float kPolynomial[10] = {kErfc[0], kErfc[1], kErfc[2], kErfc[3], kErfc[4],
+                                       kErfc[5], kErfc[6], kErfc[7], kErfc[8], kErfc[9]};
+    const float z = __fmul_rn(fabsf(x), 0.707106781186547524f);
+    const float t = __fdiv_rn(1.0f, __fmaf_rn(0.5f, z, 1.0f));
+    float p = kPolynomial[0];
+    for (int i = 1; i < 10; ++i) p = __fmaf_rn(p, t, kPolynomial[i]);
+    const float half = __fmul_rn(0.5f, __fmul_rn(t, exp_spec(__fmaf_rn(-z, z, p))));
+    return __fmul_rn(x, x < 0.0f ? half : __fadd_rn(1.0f, -half));
+  }
   const float cubic = __fmul_rn(__fmul_rn(0.044715f, x), x);
   const float u = __fmul_rn(0.797884560802865356f, __fmaf_rn(cubic, x, x));
   return __fdiv_rn(x, __fadd_rn(1.0f, exp_spec(__fmul_rn(-2.0f, u))));
@@ -219,6 +231,40 @@ __global__ void rms_norm_kernel(const float* x, const float* weight, float eps, 
   for (int64_t i = threadIdx.x; i < dim; i += blockDim.x) out[i] = __fmul_rn(__fmul_rn(row[i], scale), weight[i]);
 }
 
+__global__ void layer_norm_kernel(const float* x, const float* weight, const float* bias, float eps, int64_t dim,
+                                  float* y) {
+  __shared__ float lanes[16];
+  __shared__ float mean, scale;
+  const float* row = x + blockIdx.x * dim;
+  float* out = y + blockIdx.x * dim;
+  const float inverse = __fdiv_rn(1.0f, static_cast<float>(dim));
+  if (threadIdx.x < 16) {
+    float sum = 0.0f;
+    for (int64_t i = threadIdx.x; i < dim; i += 16) sum = __fadd_rn(sum, row[i]);
+    lanes[threadIdx.x] = sum;
+  }
+  __syncthreads();
+  if (threadIdx.x == 0) mean = __fmul_rn(reduce16(lanes), inverse);
+  __syncthreads();
+  if (threadIdx.x < 16) {
+    float sum = 0.0f;
+    for (int64_t i = threadIdx.x; i < dim; i += 16) {
+      const float d = __fadd_rn(row[i], -mean);
+      sum = __fmaf_rn(d, d, sum);
+    }
+    lanes[threadIdx.x] = sum;
+  }
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    scale = __fdiv_rn(1.0f, __fsqrt_rn(__fadd_rn(__fmul_rn(reduce16(lanes), inverse), eps)));
+  }
+  __syncthreads();
+  for (int64_t i = threadIdx.x; i < dim; i += blockDim.x) {
+    const float d = __fmul_rn(__fadd_rn(row[i], -mean), scale);
+    out[i] = bias != nullptr ? __fmaf_rn(d, weight[i], bias[i]) : __fmul_rn(d, weight[i]);
+  }
+}
+
 struct QuantizeView {
   const float *x, *norm;
   float eps;
@@ -282,6 +328,19 @@ __global__ void rope_kernel(float* x, int64_t pairs, int heads, int head_dim, in
 __global__ void glu_kernel(Activation a, const float* gate, const float* up, int64_t n, float* y) {
   const int64_t i = blockIdx.x * static_cast<int64_t>(kThreads) + threadIdx.x;
   if (i < n) y[i] = __fmul_rn(activate(a, gate[i]), up[i]);
+}
+
+__global__ void activate_kernel(Activation a, int64_t n, float* x) {
+  const int64_t i = blockIdx.x * static_cast<int64_t>(kThreads) + threadIdx.x;
+  if (i < n) x[i] = activate(a, x[i]);
+}
+
+__global__ void add_rows_kernel(const float* x, const int32_t* index, const float* scale, int64_t n, int64_t dim,
+                                float* y) {
+  const int64_t i = blockIdx.x * static_cast<int64_t>(kThreads) + threadIdx.x;
+  if (i >= n) return;
+  float* out = y + index[i / dim] * dim + i % dim;
+  *out = __fmaf_rn(scale[i / dim], x[i], *out);
 }
 
 __global__ void add_kernel(const float* x, int64_t n, float* y) {
@@ -463,6 +522,11 @@ void rms_norm(Queue& queue, DevPtr<const float> x, DevPtr<const float> weight, f
   rms_norm_kernel<<<static_cast<unsigned>(rows), 128, 0, stream_of(queue)>>>(x.raw(), weight.raw(), eps, dim, y.raw());
 }
 
+void layer_norm(Queue& queue, const LayerNormArgs& a) {
+  layer_norm_kernel<<<static_cast<unsigned>(a.rows), 128, 0, stream_of(queue)>>>(a.x.raw(), a.weight.raw(),
+                                                                                 a.bias.raw(), a.eps, a.dim, a.y.raw());
+}
+
 void quantize(Queue& queue, const QuantizeArgs& a) {
   const QuantizedRows& o = a.out;
   const QuantizeView view{a.x.raw(), a.norm.raw(), a.eps,         a.rows,       a.cols,      a.h.raw(),
@@ -531,11 +595,21 @@ void gather_rows(Queue& queue, DevPtr<const float> x, DevPtr<const int32_t> inde
                                                                            out.raw());
 }
 
+void activate(Queue& queue, Activation activation, int64_t n, DevPtr<float> x) {
+  activate_kernel<<<blocks_for(n), kThreads, 0, stream_of(queue)>>>(activation, n, x.raw());
+}
+
+void add_rows(Queue& queue, const AddRowsArgs& a) {
+  add_rows_kernel<<<blocks_for(a.n * a.dim), kThreads, 0, stream_of(queue)>>>(a.x.raw(), a.index.raw(), a.scale.raw(),
+                                                                              a.n * a.dim, a.dim, a.y.raw());
+}
+
 constexpr KernelTable kCudaTable = {
     .name = "cuda",
     .requirements = "an NVIDIA GPU of compute capability 9.0",
     .embed = embed,
     .rms_norm = rms_norm,
+    .layer_norm = layer_norm,
     .quantize = quantize,
     .matmul = matmul,
     .matmul_gated = matmul_gated,
@@ -544,9 +618,11 @@ constexpr KernelTable kCudaTable = {
     .kv_move = kv_move,
     .attention = attention,
     .glu = glu,
+    .activate = activate,
     .add = add,
     .soft_cap = soft_cap,
     .gather_rows = gather_rows,
+    .add_rows = add_rows,
 };
 
 // nvcc cannot evaluate fmt's compile-time format strings, so messages are plain strings here.

@@ -1,0 +1,845 @@
+// SPDX-FileCopyrightText: The Decant authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// Names and keys of Hugging Face's checkpoints were read in transformers' model code and configurations; GGUF's in
+// llama.cpp's converter.
+#include "model/checkpoint.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <numbers>
+#include <optional>
+#include <set>
+
+#include "base/half.h"
+#include "base/quants.h"
+#include "formats/hf_tokenizer.h"
+#include "formats/safetensors.h"
+#include "model/config.h"
+
+namespace decant {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+// How a tensor's bytes follow from the checkpoint's.
+enum class Layout {
+  kSame,
+  kPlusOne,     // float32, 1 added: Gemma's norms are stored as what is added to one
+  kTransposed,  // GPT-2's Conv1D stores [inputs, outputs]
+  kPairedQ,     // rows of each head from halves to neighbours (ModelConfig::ropes[].interleaved)
+  kPairedK,     // likewise, with the number of key/value heads
+  kHeadsOfQkv,  // rows [head][q, k, v] to [q, k, v][head]: GPT-NeoX
+  kPositions2,  // without the first two rows: OPT's positions begin at 2
+};
+
+// One kind of tensor; "{}" is the layer, "{e}" an expert. Names are without ".weight" and ".bias".
+struct TensorRule {
+  std::string_view from, to;
+  Layout layout = Layout::kSame;
+};
+
+constexpr TensorRule kLlamaRules[] = {
+    {"embed_tokens", "token_embd"},
+    {"norm", "output_norm"},
+    {"lm_head", "output"},
+    {"layers.{}.input_layernorm", "blk.{}.attn_norm"},
+    {"layers.{}.post_attention_layernorm", "blk.{}.ffn_norm"},
+    {"layers.{}.self_attn.q_proj", "blk.{}.attn_q", Layout::kPairedQ},
+    {"layers.{}.self_attn.k_proj", "blk.{}.attn_k", Layout::kPairedK},
+    {"layers.{}.self_attn.v_proj", "blk.{}.attn_v"},
+    {"layers.{}.self_attn.o_proj", "blk.{}.attn_output"},
+    {"layers.{}.self_attn.q_norm", "blk.{}.attn_q_norm"},
+    {"layers.{}.self_attn.k_norm", "blk.{}.attn_k_norm"},
+    {"layers.{}.self_attn.qkv_proj", "blk.{}.attn_qkv"},
+    {"layers.{}.mlp.gate_proj", "blk.{}.ffn_gate"},
+    {"layers.{}.mlp.up_proj", "blk.{}.ffn_up"},
+    {"layers.{}.mlp.down_proj", "blk.{}.ffn_down"},
+    {"layers.{}.mlp.gate_up_proj", "blk.{}.ffn_up"},
+    {"layers.{}.mlp.gate", "blk.{}.ffn_gate_inp"},
+    {"layers.{}.mlp.experts.{e}.gate_proj", "blk.{}.ffn_gate.{e}"},
+    {"layers.{}.mlp.experts.{e}.up_proj", "blk.{}.ffn_up.{e}"},
+    {"layers.{}.mlp.experts.{e}.down_proj", "blk.{}.ffn_down.{e}"},
+    {"layers.{}.block_sparse_moe.gate", "blk.{}.ffn_gate_inp"},
+    {"layers.{}.block_sparse_moe.experts.{e}.w1", "blk.{}.ffn_gate.{e}"},
+    {"layers.{}.block_sparse_moe.experts.{e}.w3", "blk.{}.ffn_up.{e}"},
+    {"layers.{}.block_sparse_moe.experts.{e}.w2", "blk.{}.ffn_down.{e}"},
+};
+// Gemma 1 has two norms a layer; the second is named as the second of the later sizes' four.
+constexpr TensorRule kGemma1Rules[] = {
+    {"embed_tokens", "token_embd"},
+    {"norm", "output_norm", Layout::kPlusOne},
+    {"lm_head", "output"},
+    {"layers.{}.input_layernorm", "blk.{}.attn_norm", Layout::kPlusOne},
+    {"layers.{}.post_attention_layernorm", "blk.{}.ffn_norm", Layout::kPlusOne},
+    {"layers.{}.self_attn.q_proj", "blk.{}.attn_q"},
+    {"layers.{}.self_attn.k_proj", "blk.{}.attn_k"},
+    {"layers.{}.self_attn.v_proj", "blk.{}.attn_v"},
+    {"layers.{}.self_attn.o_proj", "blk.{}.attn_output"},
+    {"layers.{}.mlp.gate_proj", "blk.{}.ffn_gate"},
+    {"layers.{}.mlp.up_proj", "blk.{}.ffn_up"},
+    {"layers.{}.mlp.down_proj", "blk.{}.ffn_down"},
+};
+constexpr TensorRule kGemmaRules[] = {
+    {"embed_tokens", "token_embd"},
+    {"norm", "output_norm", Layout::kPlusOne},
+    {"lm_head", "output"},
+    {"layers.{}.input_layernorm", "blk.{}.attn_norm", Layout::kPlusOne},
+    {"layers.{}.post_attention_layernorm", "blk.{}.post_attention_norm", Layout::kPlusOne},
+    {"layers.{}.pre_feedforward_layernorm", "blk.{}.ffn_norm", Layout::kPlusOne},
+    {"layers.{}.post_feedforward_layernorm", "blk.{}.post_ffw_norm", Layout::kPlusOne},
+    {"layers.{}.self_attn.q_proj", "blk.{}.attn_q"},
+    {"layers.{}.self_attn.k_proj", "blk.{}.attn_k"},
+    {"layers.{}.self_attn.v_proj", "blk.{}.attn_v"},
+    {"layers.{}.self_attn.o_proj", "blk.{}.attn_output"},
+    {"layers.{}.self_attn.q_norm", "blk.{}.attn_q_norm", Layout::kPlusOne},
+    {"layers.{}.self_attn.k_norm", "blk.{}.attn_k_norm", Layout::kPlusOne},
+    {"layers.{}.mlp.gate_proj", "blk.{}.ffn_gate"},
+    {"layers.{}.mlp.up_proj", "blk.{}.ffn_up"},
+    {"layers.{}.mlp.down_proj", "blk.{}.ffn_down"},
+};
+constexpr TensorRule kGpt2Rules[] = {
+    {"wte", "token_embd"},
+    {"wpe", "position_embd"},
+    {"ln_f", "output_norm"},
+    {"lm_head", "output"},
+    {"h.{}.ln_1", "blk.{}.attn_norm"},
+    {"h.{}.ln_2", "blk.{}.ffn_norm"},
+    {"h.{}.attn.c_attn", "blk.{}.attn_qkv", Layout::kTransposed},
+    {"h.{}.attn.c_proj", "blk.{}.attn_output", Layout::kTransposed},
+    {"h.{}.mlp.c_fc", "blk.{}.ffn_up", Layout::kTransposed},
+    {"h.{}.mlp.c_proj", "blk.{}.ffn_down", Layout::kTransposed},
+};
+constexpr TensorRule kGptNeoXRules[] = {
+    {"embed_in", "token_embd"},
+    {"final_layer_norm", "output_norm"},
+    {"embed_out", "output"},
+    {"layers.{}.input_layernorm", "blk.{}.attn_norm"},
+    {"layers.{}.post_attention_layernorm", "blk.{}.ffn_norm"},
+    {"layers.{}.attention.query_key_value", "blk.{}.attn_qkv", Layout::kHeadsOfQkv},
+    {"layers.{}.attention.dense", "blk.{}.attn_output"},
+    {"layers.{}.mlp.dense_h_to_4h", "blk.{}.ffn_up"},
+    {"layers.{}.mlp.dense_4h_to_h", "blk.{}.ffn_down"},
+};
+constexpr TensorRule kOptRules[] = {
+    {"embed_tokens", "token_embd"},
+    {"embed_positions", "position_embd", Layout::kPositions2},
+    {"project_in", "project_in"},
+    {"project_out", "project_out"},
+    {"final_layer_norm", "output_norm"},
+    {"lm_head", "output"},
+    {"layers.{}.self_attn_layer_norm", "blk.{}.attn_norm"},
+    {"layers.{}.final_layer_norm", "blk.{}.ffn_norm"},
+    {"layers.{}.self_attn.q_proj", "blk.{}.attn_q"},
+    {"layers.{}.self_attn.k_proj", "blk.{}.attn_k"},
+    {"layers.{}.self_attn.v_proj", "blk.{}.attn_v"},
+    {"layers.{}.self_attn.out_proj", "blk.{}.attn_output"},
+    {"layers.{}.fc1", "blk.{}.ffn_up"},
+    {"layers.{}.fc2", "blk.{}.ffn_down"},
+};
+
+// What config.json may leave out: transformers' defaults of the class.
+struct Defaults {
+  double norm_eps = 1e-6;
+  double rope_theta = 10000;
+  int head_dim = 0;  // 0: hidden / heads
+  int window = 0;
+};
+
+struct CheckpointFamily {
+  std::string_view hf_class;      // config.json: architectures[0]
+  std::string_view architecture;  // GGUF's
+  std::span<const TensorRule> rules;
+  Defaults defaults;
+};
+
+constexpr CheckpointFamily kFamilies[] = {
+    {"LlamaForCausalLM", "llama", kLlamaRules, {}},
+    {"MistralForCausalLM", "llama", kLlamaRules, {.window = 4096}},
+    {"MixtralForCausalLM", "llama", kLlamaRules, {.norm_eps = 1e-5, .rope_theta = 1e6}},
+    {"Qwen2ForCausalLM", "qwen2", kLlamaRules, {.window = 4096}},
+    {"Qwen3ForCausalLM", "qwen3", kLlamaRules, {.head_dim = 128, .window = 4096}},
+    {"Qwen3MoeForCausalLM", "qwen3moe", kLlamaRules, {.window = 4096}},
+    {"Phi3ForCausalLM", "phi3", kLlamaRules, {.norm_eps = 1e-5}},
+    {"GemmaForCausalLM", "gemma", kGemma1Rules, {.head_dim = 256}},
+    {"Gemma2ForCausalLM", "gemma2", kGemmaRules, {.head_dim = 256, .window = 4096}},
+    {"Gemma3ForCausalLM", "gemma3", kGemmaRules, {.rope_theta = 1e6, .head_dim = 256, .window = 4096}},
+    {"Gemma3ForConditionalGeneration", "gemma3", kGemmaRules, {.rope_theta = 1e6, .head_dim = 256, .window = 4096}},
+    {"GPT2LMHeadModel", "gpt2", kGpt2Rules, {.norm_eps = 1e-5}},
+    {"GPTNeoXForCausalLM", "gptneox", kGptNeoXRules, {.norm_eps = 1e-5}},
+    {"OPTForCausalLM", "opt", kOptRules, {.norm_eps = 1e-5}},
+};
+
+// Names before the ones in the rules; longest first.
+constexpr std::string_view kPrefixes[] = {"model.language_model.",
+                                          "language_model.model.",
+                                          "language_model.",
+                                          "model.decoder.",
+                                          "transformer.",
+                                          "gpt_neox.",
+                                          "decoder.",
+                                          "model."};
+
+// Buffers that are recomputed, and the vision half of Gemma 3's larger sizes, which text does not use.
+bool is_ignored(std::string_view name, std::string_view architecture) {
+  if (name.ends_with(".rotary_emb.inv_freq")) return true;
+  if (architecture == "gpt2") return name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias");
+  if (architecture == "gptneox") return name.ends_with(".attention.bias") || name.ends_with(".attention.masked_bias");
+  if (architecture == "gemma3") {
+    return name.find("vision_tower.") != std::string_view::npos ||
+           name.find("multi_modal_projector.") != std::string_view::npos;
+  }
+  return false;
+}
+
+// A number at the start of `text`, taken off.
+std::optional<std::string> take_number(std::string_view* text) {
+  size_t n = 0;
+  while (n < text->size() && n < 9 && (*text)[n] >= '0' && (*text)[n] <= '9') ++n;
+  if (n == 0) return std::nullopt;
+  std::string number(text->substr(0, n));
+  text->remove_prefix(n);
+  return number;
+}
+
+// The numbers that "{}" and "{e}" stand for, or nullopt if `name` is not of that form.
+struct Numbers {
+  std::string layer, expert;
+};
+std::optional<Numbers> match(std::string_view pattern, std::string_view name) {
+  Numbers numbers;
+  while (!pattern.empty()) {
+    if (pattern.starts_with("{}") || pattern.starts_with("{e}")) {
+      std::optional<std::string> number = take_number(&name);
+      if (!number) return std::nullopt;
+      (pattern[1] == '}' ? numbers.layer : numbers.expert) = *std::move(number);
+      pattern.remove_prefix(pattern[1] == '}' ? 2 : 3);
+    } else if (name.empty() || pattern[0] != name[0]) {
+      return std::nullopt;
+    } else {
+      pattern.remove_prefix(1);
+      name.remove_prefix(1);
+    }
+  }
+  return name.empty() ? std::optional(std::move(numbers)) : std::nullopt;
+}
+
+std::string filled(std::string_view pattern, const Numbers& numbers) {
+  std::string text;
+  for (size_t i = 0; i < pattern.size(); ++i) {
+    if (pattern.substr(i).starts_with("{}")) {
+      text += numbers.layer;
+      i += 1;
+    } else if (pattern.substr(i).starts_with("{e}")) {
+      text += numbers.expert;
+      i += 2;
+    } else {
+      text += pattern[i];
+    }
+  }
+  return text;
+}
+
+struct Mapped {
+  std::string name;  // GGUF's
+  Layout layout;
+};
+
+// nullopt for a name that no rule of the family knows.
+std::optional<Mapped> map_name(const CheckpointFamily& family, std::string_view name) {
+  std::string_view suffix;
+  for (const std::string_view s : {".weight", ".bias"}) {
+    if (name.ends_with(s)) suffix = s;
+  }
+  if (suffix.empty()) return std::nullopt;
+  const std::string_view stem = name.substr(0, name.size() - suffix.size());
+  const auto find = [&](std::string_view tail) -> std::optional<Mapped> {
+    for (const TensorRule& rule : family.rules) {
+      if (const std::optional<Numbers> numbers = match(rule.from, tail)) {
+        // Of the architectures that share Llama's names, GGUF has neighbours rotate in its own alone.
+        const bool paired = rule.layout == Layout::kPairedQ || rule.layout == Layout::kPairedK;
+        const Layout layout = paired && family.architecture != "llama" ? Layout::kSame : rule.layout;
+        return Mapped{filled(rule.to, *numbers) + std::string(suffix), layout};
+      }
+    }
+    return std::nullopt;
+  };
+  for (const std::string_view prefix : kPrefixes) {
+    if (!stem.starts_with(prefix)) continue;
+    if (std::optional<Mapped> mapped = find(stem.substr(prefix.size()))) return mapped;
+  }
+  return find(stem);
+}
+
+// Row r of the GGUF tensor is row row_order(r) of the checkpoint's; null: the same row.
+std::function<int64_t(int64_t)> row_order(Layout layout, int heads, int head_dim) {
+  const int64_t dim = head_dim, half = dim / 2;
+  switch (layout) {
+    case Layout::kPairedQ:
+    case Layout::kPairedK: return [dim, half](int64_t r) { return r / dim * dim + r % 2 * half + r % dim / 2; };
+    case Layout::kHeadsOfQkv: {
+      const int64_t n = heads;
+      return [dim, n](int64_t r) { return (r / dim % n * 3 + r / (dim * n)) * dim + r % dim; };
+    }
+    case Layout::kPositions2: return [](int64_t r) { return r + 2; };
+    default: break;
+  }
+  return {};
+}
+
+// --- config.json ---
+
+// Reads a JSON object's fields; the first that is wrong is kept.
+class Fields {
+ public:
+  Fields(const json& object, std::string where) : object_(object), where_(std::move(where)) {}
+
+  const json* find(const char* key) const {
+    const auto it = object_.find(key);
+    return it == object_.end() || it->is_null() ? nullptr : &*it;
+  }
+  bool has(const char* key) const { return find(key) != nullptr; }
+  bool is_null(const char* key) const {
+    const auto it = object_.find(key);
+    return it != object_.end() && it->is_null();
+  }
+
+  // The first of `keys` that is there.
+  std::optional<double> number(std::initializer_list<const char*> keys) {
+    for (const char* key : keys) {
+      const json* value = find(key);
+      if (value == nullptr) continue;
+      if (value->is_number() && std::isfinite(value->get<double>())) return value->get<double>();
+      fail(key, "a number");
+    }
+    return std::nullopt;
+  }
+  std::optional<int64_t> integer(std::initializer_list<const char*> keys) {
+    for (const char* key : keys) {
+      const json* value = find(key);
+      if (value == nullptr) continue;
+      if (value->is_number_integer() && !(value->is_number_unsigned() && value->get<uint64_t>() > INT32_MAX) &&
+          value->get<int64_t>() >= 0 && value->get<int64_t>() <= INT32_MAX) {
+        return value->get<int64_t>();
+      }
+      fail(key, "a whole number from 0 to 2147483647");
+    }
+    return std::nullopt;
+  }
+  std::optional<bool> boolean(const char* key) {
+    const json* value = find(key);
+    if (value == nullptr) return std::nullopt;
+    if (value->is_boolean()) return value->get<bool>();
+    fail(key, "true or false");
+    return std::nullopt;
+  }
+  std::optional<std::string> text(std::initializer_list<const char*> keys) {
+    for (const char* key : keys) {
+      const json* value = find(key);
+      if (value == nullptr) continue;
+      if (value->is_string()) return value->get<std::string>();
+      fail(key, "a string");
+    }
+    return std::nullopt;
+  }
+  std::optional<std::vector<double>> numbers(const char* key) {
+    const json* value = find(key);
+    if (value == nullptr) return std::nullopt;
+    std::vector<double> list;
+    if (value->is_array()) {
+      for (const json& entry : *value) {
+        if (entry.is_number()) list.push_back(entry.get<double>());
+      }
+      if (list.size() == value->size()) return list;
+    }
+    fail(key, "a list of numbers");
+    return std::nullopt;
+  }
+  void fail(const std::string& key, const std::string& expected) {
+    if (status_.ok()) status_ = Status::corrupt("{}: {}: expected {}", where_, key, expected);
+  }
+  const Status& status() const { return status_; }
+  const std::string& where() const { return where_; }
+
+ private:
+  const json& object_;
+  std::string where_;
+  Status status_;
+};
+
+Result<json> read_json(const std::string& path) {
+  DECANT_TRY(const std::string text, read_file(path));
+  json value = json::parse(text, nullptr, false);
+  if (value.is_discarded()) return Status::corrupt("{}: not JSON; download it again", path);
+  if (!value.is_object()) return Status::corrupt("{}: expected a JSON object", path);
+  return value;
+}
+
+class CheckpointReader {
+ public:
+  explicit CheckpointReader(std::string folder) : folder_(std::move(folder)) {}
+
+  // `weights`: a file or the folder.
+  Result<GgufFile> read(const std::string& weights) {
+    const std::string config_path = folder_ + "/config.json";
+    DECANT_TRY(const json config, read_json(config_path));
+    DECANT_TRY_STATUS(find_family(config, config_path));
+    auto files = std::make_shared<SafetensorsFile>();
+    {
+      DECANT_TRY(SafetensorsFile opened, SafetensorsFile::open(weights));
+      *files = std::move(opened);
+    }
+    // Multimodal checkpoints nest the text model's options.
+    const json* text = &config;
+    if (const auto nested = config.find("text_config"); nested != config.end() && nested->is_object()) text = &*nested;
+    Fields fields(*text, config_path);
+    write_config(fields);
+    if (!fields.status().ok()) return fields.status();
+    if (!status_.ok()) return status_;
+    DECANT_TRY_STATUS(map_tensors(*files));
+    const GgufTensor* embedding = nullptr;
+    for (const GgufTensor& t : tensors_) {
+      if (t.name == "token_embd.weight") embedding = &t;
+    }
+    if (embedding == nullptr) {
+      return Status::not_found("{}: no tensor of the token embeddings; the checkpoint is not complete", files->path());
+    }
+    DECANT_TRY_STATUS(read_hf_tokenizer(folder_, embedding->rows(), &writer_));
+    const SafetensorsFile* raw = files.get();
+    std::string path = files->path();
+    return GgufFile::assemble(std::move(path), writer_.serialize(), std::move(tensors_), std::move(files),
+                              [raw](const GgufTensor& tensor, size_t offset, size_t size) {
+                                SafetensorsTensor source;
+                                source.data = tensor.data;
+                                source.file_index = tensor.file_index;
+                                raw->release(source, offset, size);
+                              });
+  }
+
+ private:
+  Status find_family(const json& config, const std::string& path) {
+    if (const auto q = config.find("quantization_config"); q != config.end() && !q->is_null()) {
+      std::string method = "?";
+      if (q->is_object() && q->contains("quant_method") && (*q)["quant_method"].is_string()) {
+        method = (*q)["quant_method"].get<std::string>();
+      }
+      return Status::unsupported(
+          "{}: quantization_config: weights quantized by {} are not supported; use the float "
+          "checkpoint or a GGUF file",
+          path, method.substr(0, 80));
+    }
+    std::string name;
+    if (const auto list = config.find("architectures"); list != config.end() && list->is_array() && !list->empty()) {
+      if ((*list)[0].is_string()) name = (*list)[0].get<std::string>();
+    }
+    if (name.empty()) return Status::corrupt("{}: architectures: expected a list with the model's class", path);
+    std::string known;
+    for (const CheckpointFamily& f : kFamilies) {
+      if (f.hf_class == name) family_ = &f;
+      known += (known.empty() ? "" : ", ") + std::string(f.hf_class);
+    }
+    if (family_ == nullptr) {
+      return Status::unsupported("{}: architectures: \"{}\" is not supported; supported: {}", path, name.substr(0, 80),
+                                 known);
+    }
+    return {};
+  }
+
+  void set(const std::string& key, int64_t value) { writer_.set(arch_ + key, static_cast<uint32_t>(value)); }
+  void set(const std::string& key, double value) { writer_.set(arch_ + key, static_cast<float>(value)); }
+
+  // A size that every checkpoint states.
+  int64_t require(Fields& f, std::initializer_list<const char*> keys) {
+    const std::optional<int64_t> value = f.integer(keys);
+    if (!value || *value < 1) f.fail(*keys.begin(), "a number of at least 1");
+    return std::max<int64_t>(1, value.value_or(1));
+  }
+
+  void write_config(Fields& f) {
+    const std::string architecture(family_->architecture);
+    arch_ = architecture + ".";
+    writer_.set("general.architecture", architecture);
+    std::string name = fs::path(folder_).lexically_normal().filename().string();
+    if (name.empty()) name = fs::path(folder_).lexically_normal().parent_path().filename().string();
+    writer_.set("general.name", name);
+    const int64_t hidden = require(f, {"hidden_size", "n_embd"});
+    const int64_t heads = require(f, {"num_attention_heads", "n_head"});
+    layers_ = require(f, {"num_hidden_layers", "n_layer"});
+    const int64_t context = require(f, {"max_position_embeddings", "n_positions", "n_ctx"});
+    set("block_count", layers_);
+    set("context_length", context);
+    set("embedding_length", hidden);
+    std::optional<int64_t> ffn = f.integer({"intermediate_size", "ffn_dim", "n_inner"});
+    if (!ffn && architecture == "gpt2") ffn = 4 * hidden;
+    if (!ffn) f.fail("intermediate_size", "a number");
+    set("feed_forward_length", ffn.value_or(1));
+    set("attention.head_count", heads);
+    const int64_t kv_heads = f.integer({"num_key_value_heads"}).value_or(heads);
+    set("attention.head_count_kv", kv_heads);
+    const int64_t head_dim =
+        f.integer({"head_dim"}).value_or(family_->defaults.head_dim > 0 ? family_->defaults.head_dim : hidden / heads);
+    set("attention.key_length", head_dim);
+    set("attention.value_length", head_dim);
+    heads_ = static_cast<int>(heads);
+    kv_heads_ = static_cast<int>(kv_heads);
+    head_dim_ = static_cast<int>(head_dim);
+    const bool layer_norm = architecture == "gpt2" || architecture == "gptneox" || architecture == "opt";
+    set(layer_norm ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon",
+        f.number({"rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon"}).value_or(family_->defaults.norm_eps));
+    if (const auto act = f.text({"hidden_activation", "hidden_act", "activation_function"})) {
+      // Gemma's first configurations name an activation that the model does not use.
+      const bool stale = architecture == "gemma" && !f.has("hidden_activation");
+      if (!stale) writer_.set(arch_ + "hidden_activation", *act);
+    }
+    write_windows(f, architecture);
+    write_family(f, architecture, hidden);
+    if (architecture != "gpt2" && architecture != "opt") write_rope(f, architecture, head_dim, context);
+  }
+
+  void write_windows(Fields& f, const std::string& architecture) {
+    // transformers' Llama has no window, whatever its configuration says.
+    if (architecture == "gemma" || architecture == "gpt2" || architecture == "gptneox" || architecture == "opt" ||
+        family_->hf_class == "LlamaForCausalLM") {
+      return;
+    }
+    std::optional<int64_t> window = f.integer({"sliding_window"});
+    const bool qwen = architecture.starts_with("qwen");
+    // null means none; a key that is left out, the class's default.
+    if (!window && !f.is_null("sliding_window")) window = family_->defaults.window;
+    if (qwen && !f.boolean("use_sliding_window").value_or(false)) return;
+    if (!window || *window == 0) return;
+    std::vector<bool> windowed;
+    if (const json* types = f.find("layer_types")) {
+      if (types->is_array()) {
+        for (const json& type : *types) {
+          if (type != "sliding_attention" && type != "full_attention") {
+            f.fail("layer_types", "\"sliding_attention\" or \"full_attention\" for each layer");
+          }
+          windowed.push_back(type == "sliding_attention");
+        }
+      }
+      if (static_cast<int64_t>(windowed.size()) != layers_) f.fail("layer_types", "one entry for each layer");
+    } else if (qwen) {
+      const int64_t first = f.integer({"max_window_layers"}).value_or(28);
+      for (int64_t i = 0; i < layers_; ++i) windowed.push_back(i >= first);
+    }
+    if (!windowed.empty() && std::none_of(windowed.begin(), windowed.end(), [](bool w) { return w; })) return;
+    set("attention.sliding_window", *window);
+    if (!windowed.empty()) {
+      writer_.set(arch_ + "attention.sliding_window_pattern", windowed);
+    } else if (const auto period = f.integer({"sliding_window_pattern"})) {
+      set("attention.sliding_window_pattern", *period);
+    }
+  }
+
+  void write_family(Fields& f, const std::string& architecture, int64_t hidden) {
+    if (const auto scale = f.number({"query_pre_attn_scalar"}); architecture == "gemma2" || architecture == "gemma3") {
+      const double scalar = scale.value_or(256);
+      if (scalar > 0) {
+        set("attention.scale", 1.0 / std::sqrt(scalar));
+      } else {
+        f.fail("query_pre_attn_scalar", "a positive number");
+      }
+    }
+    if (architecture == "gemma2" || architecture == "gemma3") {
+      const double fallback_attention = architecture == "gemma2" ? 50 : 0,
+                   fallback_final = architecture == "gemma2" ? 30 : 0;
+      const auto cap = [&](const char* key, double fallback) {
+        return f.is_null(key) ? 0.0 : f.number({key}).value_or(fallback);
+      };
+      set("attn_logit_softcapping", cap("attn_logit_softcapping", fallback_attention));
+      set("final_logit_softcapping", cap("final_logit_softcapping", fallback_final));
+    }
+    if (architecture == "gptneox") {
+      writer_.set(arch_ + "use_parallel_residual", f.boolean("use_parallel_residual").value_or(true));
+    }
+    if (architecture == "opt") {
+      const bool before = f.boolean("do_layer_norm_before").value_or(true);
+      writer_.set("opt.norm_before", before);
+      writer_.set("opt.final_norm", before && !f.boolean("_remove_final_layer_norm").value_or(false));
+      set("word_embedding_length", f.integer({"word_embed_proj_dim"}).value_or(hidden));
+    }
+    if (family_->hf_class == "MixtralForCausalLM") {
+      set("expert_count", f.integer({"num_local_experts"}).value_or(8));
+      set("expert_used_count", f.integer({"num_experts_per_tok"}).value_or(2));
+    }
+    if (architecture == "qwen3moe") {
+      set("expert_count", f.integer({"num_experts", "num_local_experts"}).value_or(128));
+      set("expert_used_count", f.integer({"num_experts_per_tok"}).value_or(8));
+      set("expert_feed_forward_length", f.integer({"moe_intermediate_size"}).value_or(768));
+      writer_.set(arch_ + "expert_weights_norm", f.boolean("norm_topk_prob").value_or(false));
+    }
+  }
+
+  // Newer configurations keep all of it in rope_parameters, Gemma 3's by kind of layer.
+  void write_rope(Fields& f, const std::string& architecture, int64_t head_dim, int64_t context) {
+    static const json kEmpty = json::object();
+    const json* parameters = &kEmpty;
+    const json* local = nullptr;
+    for (const char* key : {"rope_parameters", "rope_scaling"}) {
+      const json* value = f.find(key);
+      if (value == nullptr) continue;
+      if (!value->is_object()) return f.fail(key, "an object");
+      parameters = value;
+      break;
+    }
+    if (const auto full = parameters->find("full_attention"); full != parameters->end() && full->is_object()) {
+      if (const auto s = parameters->find("sliding_attention"); s != parameters->end() && s->is_object()) local = &*s;
+      parameters = &*full;
+    }
+    Fields rope(*parameters, f.where());
+    std::optional<double> theta = rope.number({"rope_theta"});
+    if (!theta) theta = f.number({"rope_theta", "rotary_emb_base"});
+    set("rope.freq_base", theta.value_or(family_->defaults.rope_theta));
+    std::optional<double> share = rope.number({"partial_rotary_factor"});
+    if (!share) share = f.number({"partial_rotary_factor", "rotary_pct"});
+    if (!share && architecture == "gptneox") share = 0.25;
+    const auto rotated =
+        static_cast<int64_t>(static_cast<double>(head_dim) * std::clamp(share.value_or(1.0), 0.0, 1.0));
+    set("rope.dimension_count", rotated);
+    if (architecture == "gemma3") {
+      std::optional<double> base = f.number({"rope_local_base_freq"});
+      if (local != nullptr) {
+        Fields windowed(*local, f.where());
+        if (const auto b = windowed.number({"rope_theta"})) base = b;
+        const std::string type = windowed.text({"rope_type", "type"}).value_or("default");
+        if (type != "default") f.fail("rope_parameters.sliding_attention.rope_type", "\"default\"");
+      }
+      set("rope.freq_base_swa", base.value_or(10000));
+    }
+    const std::string type = rope.text({"rope_type", "type"}).value_or("default");
+    const double factor = rope.number({"factor"}).value_or(1.0);
+    const std::optional<int64_t> top = f.integer({"original_max_position_embeddings"});
+    const int64_t original =
+        rope.integer({"original_max_position_embeddings"}).value_or(top.value_or(type == "llama3" ? 8192 : context));
+    if (!(factor > 0) || original < 1) rope.fail("rope_scaling", "a positive factor and original length");
+    if (type == "linear" || type == "yarn") {
+      writer_.set(arch_ + "rope.scaling.type", type);
+      set("rope.scaling.factor", factor);
+    }
+    if (type == "yarn") {
+      set("rope.scaling.original_context_length", original);
+      set("rope.scaling.yarn_beta_fast", rope.number({"beta_fast"}).value_or(32));
+      set("rope.scaling.yarn_beta_slow", rope.number({"beta_slow"}).value_or(1));
+      if (rope.has("mscale") || rope.has("mscale_all_dim") || rope.boolean("truncate") == false) {
+        rope.fail("rope_scaling", "yarn without mscale, mscale_all_dim and truncate");
+      }
+      if (const auto magnitude = rope.number({"attention_factor"})) {
+        set("rope.scaling.attn_factor", *magnitude / (factor > 1 ? 0.1 * std::log(factor) + 1 : 1));
+      }
+    } else if (type == "llama3") {
+      write_llama3(rope, theta.value_or(family_->defaults.rope_theta), factor, static_cast<double>(original), rotated);
+    } else if (type == "longrope" || type == "su") {
+      write_longrope(rope, static_cast<double>(context), static_cast<double>(original), rotated);
+    } else if (type != "default" && type != "linear") {
+      rope.fail("rope_scaling.rope_type",
+                "default, linear, yarn, llama3 or longrope; found \"" + type.substr(0, 40) + "\"");
+    }
+    if (!rope.status().ok() && status_.ok()) status_ = rope.status();
+  }
+
+  // Llama 3's frequencies: waves longer than the original context divided by it are stretched by `factor`, short ones
+  // kept, with a ramp between. GGUF ships the divisors.
+  void write_llama3(Fields& rope, double theta, double factor, double original, int64_t rotated) {
+    const double low = rope.number({"low_freq_factor"}).value_or(1),
+                 high = rope.number({"high_freq_factor"}).value_or(4);
+    if (!(high > low) || !(low > 0)) return rope.fail("rope_scaling", "0 < low_freq_factor < high_freq_factor");
+    std::vector<float> divisors;
+    for (int64_t i = 0; i < rotated / 2; ++i) {
+      const double frequency = std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(rotated));
+      const double wave = 2 * std::numbers::pi / frequency;
+      double divisor = 1;
+      if (wave > original / low) {
+        divisor = factor;
+      } else if (wave >= original / high) {
+        const double kept = (original / wave - low) / (high - low);
+        divisor = 1 / ((1 - kept) / factor + kept);
+      }
+      divisors.push_back(static_cast<float>(divisor));
+    }
+    add_vector("rope_freqs.weight", divisors);
+  }
+
+  void write_longrope(Fields& rope, double context, double original, int64_t rotated) {
+    for (const auto& [key, tensor] : {std::pair{"long_factor", "rope_factors_long.weight"},
+                                      std::pair{"short_factor", "rope_factors_short.weight"}}) {
+      const std::optional<std::vector<double>> list = rope.numbers(key);
+      if (!list || static_cast<int64_t>(list->size()) != rotated / 2) {
+        return rope.fail(std::string("rope_scaling.") + key, fmt::format("a list of {} numbers", rotated / 2));
+      }
+      add_vector(tensor, std::vector<float>(list->begin(), list->end()));
+    }
+    set("rope.scaling.original_context_length", static_cast<int64_t>(original));
+    const double ratio = rope.number({"factor"}).value_or(context / original);
+    double magnitude = ratio > 1 ? std::sqrt(1 + std::log(ratio) / std::log(original)) : 1;
+    magnitude = rope.number({"attention_factor"}).value_or(magnitude);
+    set("rope.scaling.attn_factor", magnitude);
+  }
+
+  void add_vector(const std::string& name, const std::vector<float>& values) {
+    tensors_.push_back({.name = name,
+                        .type = DType::kF32,
+                        .shape = {static_cast<int64_t>(values.size())},
+                        .data = {},
+                        .file_index = 0,
+                        .make = [values] {
+                          std::vector<uint8_t> bytes(values.size() * sizeof(float));
+                          std::memcpy(bytes.data(), values.data(), bytes.size());
+                          return bytes;
+                        }});
+  }
+
+  Status map_tensors(const SafetensorsFile& files) {
+    for (const SafetensorsTensor& source : files.tensors()) {
+      if (is_ignored(source.name, family_->architecture)) continue;
+      std::optional<Mapped> mapped = map_name(*family_, source.name);
+      // An unknown name goes on as it is: loading the model refuses it.
+      if (!mapped) mapped = Mapped{source.name, Layout::kSame};
+      DECANT_TRY(GgufTensor tensor, view(files, source, *mapped));
+      tensors_.push_back(std::move(tensor));
+    }
+    return {};
+  }
+
+  Result<GgufTensor> view(const SafetensorsFile& files, const SafetensorsTensor& source, const Mapped& mapped) const {
+    GgufTensor tensor{
+        .name = mapped.name, .type = DType::kF32, .shape = {}, .data = source.data, .file_index = source.file_index};
+    const bool is_double = source.dtype == "F64";
+    if (source.dtype == "F16") {
+      tensor.type = DType::kF16;
+    } else if (source.dtype == "BF16") {
+      tensor.type = DType::kBF16;
+    } else if (source.dtype != "F32" && !is_double) {
+      return Status::unsupported("{}: tensor {}: type {}; supported: F64, F32, F16 and BF16", files.path(), source.name,
+                                 source.dtype);
+    }
+    tensor.shape.assign(source.shape.rbegin(), source.shape.rend());
+    if (tensor.shape.empty() || tensor.shape.size() > 4 ||
+        std::any_of(tensor.shape.begin(), tensor.shape.end(), [](int64_t d) { return d < 1; })) {
+      return Status::corrupt("{}: tensor {}: 1 to 4 dimensions of at least 1 are possible, it has {}", files.path(),
+                             source.name, tensor.shape.size());
+    }
+    Layout layout = mapped.layout;
+    if (layout == Layout::kTransposed && tensor.shape.size() != 2) layout = Layout::kSame;  // its bias
+    if (layout == Layout::kSame && !is_double) return tensor;
+    return rearranged(files, source, layout, std::move(tensor));
+  }
+
+  Result<GgufTensor> rearranged(const SafetensorsFile& files, const SafetensorsTensor& source, Layout layout,
+                                GgufTensor tensor) const {
+    const std::span<const uint8_t> data = source.data;
+    const bool is_double = source.dtype == "F64";
+    const size_t item = is_double ? 8 : static_cast<size_t>(dtype_info(tensor.type).bytes);
+    tensor.data = {};
+    const bool is_bias = tensor.shape.size() == 1;
+    const int64_t cols = is_bias ? 1 : tensor.shape[0];
+    const int64_t source_rows = source.shape[0];
+    int64_t rows = source_rows;
+    const int64_t heads = layout == Layout::kPairedK ? kv_heads_ : heads_;
+    const int64_t expected = layout == Layout::kHeadsOfQkv ? heads * 3 * head_dim_ : heads * head_dim_;
+    if ((layout == Layout::kPairedQ || layout == Layout::kPairedK || layout == Layout::kHeadsOfQkv) &&
+        (rows != expected || head_dim_ % 2 != 0)) {
+      return Status::corrupt("{}: tensor {}: {} rows; config.json asks for {}", files.path(), source.name, rows,
+                             expected);
+    }
+    if (layout == Layout::kPositions2) {
+      if (rows < 3 || is_bias) {
+        return Status::corrupt("{}: tensor {}: {} rows of positions; 3 at least are needed", files.path(), source.name,
+                               rows);
+      }
+      rows -= 2;
+      tensor.shape[1] = rows;
+    }
+    if (layout == Layout::kTransposed) std::swap(tensor.shape[0], tensor.shape[1]);
+    const DType type = tensor.type;
+    const std::function<int64_t(int64_t)> order = row_order(layout, heads_, head_dim_);
+    if (layout == Layout::kPlusOne) tensor.type = DType::kF32;
+    tensor.make = [=]() {
+      std::vector<uint8_t> bytes(static_cast<size_t>(rows) * static_cast<size_t>(cols) * item);
+      if (layout == Layout::kTransposed) {
+        for (int64_t r = 0; r < source_rows; ++r) {
+          for (int64_t c = 0; c < cols; ++c) {
+            std::memcpy(&bytes[static_cast<size_t>(c * source_rows + r) * item],
+                        &data[static_cast<size_t>(r * cols + c) * item], item);
+          }
+        }
+      } else {
+        const size_t row = static_cast<size_t>(cols) * item;
+        for (int64_t r = 0; r < rows; ++r) {
+          std::memcpy(&bytes[static_cast<size_t>(r) * row], &data[static_cast<size_t>(order ? order(r) : r) * row],
+                      row);
+        }
+      }
+      if (is_double) {
+        std::vector<uint8_t> singles(bytes.size() / 2);
+        for (size_t i = 0; i < singles.size() / 4; ++i) {
+          double wide;
+          std::memcpy(&wide, &bytes[i * 8], 8);
+          const auto narrow = static_cast<float>(wide);
+          std::memcpy(&singles[i * 4], &narrow, 4);
+        }
+        bytes = std::move(singles);
+      }
+      if (layout != Layout::kPlusOne) return bytes;
+      const size_t n = bytes.size() / static_cast<size_t>(dtype_info(type).bytes);
+      std::vector<float> values(n);
+      dequantize_row(type, bytes.data(), values.data(), static_cast<int64_t>(n));
+      for (float& v : values) v += 1.0f;
+      bytes.resize(n * sizeof(float));
+      std::memcpy(bytes.data(), values.data(), bytes.size());
+      return bytes;
+    };
+    return tensor;
+  }
+
+  std::string folder_, arch_;
+  const CheckpointFamily* family_ = nullptr;
+  GgufWriter writer_;
+  std::vector<GgufTensor> tensors_;
+  int64_t layers_ = 0;
+  int heads_ = 0, kv_heads_ = 0, head_dim_ = 0;
+  Status status_;
+};
+
+}  // namespace
+
+Result<GgufFile> open_model(const std::string& path) {
+  std::error_code error;
+  const bool folder = fs::is_directory(path, error);
+  if (!folder && !path.ends_with(".safetensors") && !path.ends_with(".safetensors.index.json")) {
+    return GgufFile::open(path);
+  }
+  std::string parent = folder ? path : fs::path(path).parent_path().string();
+  if (parent.empty()) parent = ".";
+  if (!fs::exists(parent + "/config.json", error)) {
+    // A folder that holds one GGUF model.
+    std::vector<std::string> found;
+    if (folder) {
+      for (const fs::directory_entry& entry : fs::directory_iterator(path, error)) {
+        if (entry.path().extension() == ".gguf") found.push_back(entry.path().string());
+      }
+    }
+    if (found.size() == 1) return GgufFile::open(found[0]);
+    return Status::not_found("{}: no config.json; a checkpoint folder has it beside its safetensors files", parent);
+  }
+  return CheckpointReader(parent).read(path);
+}
+
+Result<CheckpointName> checkpoint_name(const std::string& path, const ModelConfig& config, const std::string& name) {
+  for (const CheckpointFamily& family : kFamilies) {
+    if (family.architecture != config.architecture) continue;
+    const std::optional<Mapped> mapped = map_name(family, name);
+    if (!mapped) break;
+    const LayerConfig& layer = config.layers[0];
+    return CheckpointName{mapped->name, row_order(mapped->layout, layer.n_heads, layer.k_dim)};
+  }
+  return Status::not_found("{}: tensor {}: a {} model has no such tensor; was this made for another model?", path, name,
+                           config.architecture);
+}
+
+}  // namespace decant
