@@ -243,6 +243,32 @@ void make_divergence(Corpus* corpus) {
   }
 }
 
+void make_safetensors(Corpus* corpus) {
+  const auto add = [&](const std::string& name, std::string header, size_t data) {
+    header.resize((header.size() + 7) / 8 * 8, ' ');
+    Bytes bytes(8);
+    const uint64_t length = header.size();
+    std::memcpy(bytes.data(), &length, sizeof length);
+    bytes.insert(bytes.end(), header.begin(), header.end());
+    bytes.resize(bytes.size() + data, 0x3c);
+    corpus->add(name, bytes);
+  };
+  add("two",
+      R"({"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]},)"
+      R"("b":{"dtype":"BF16","shape":[],"data_offsets":[24,26]}})",
+      26);
+  add("empty_shape", R"({"a":{"dtype":"I64","shape":[0,5],"data_offsets":[0,0]}})", 0);
+  add("overlap",
+      R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"b":{"dtype":"U8","shape":[4],"data_offsets":[2,6]}})",
+      6);
+  add("hole", R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[2,6]}})", 8);
+  add("overflow", R"({"a":{"dtype":"F64","shape":[4611686018427387904,8],"data_offsets":[0,0]}})", 0);
+  add("twice",
+      R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})",
+      1);
+  add("nested", R"({"a":[[[[[[[[[[[[1]]]]]]]]]]]]})", 0);
+}
+
 }  // namespace
 }  // namespace decant
 
@@ -252,11 +278,13 @@ int main(int argc, char** argv) {
     return 2;
   }
   const std::string folder = argv[1];
-  decant::Corpus gguf(folder + "/gguf"), tokenizer(folder + "/tokenizer"), divergence(folder + "/divergence");
+  decant::Corpus gguf(folder + "/gguf"), tokenizer(folder + "/tokenizer"), divergence(folder + "/divergence"),
+      safetensors(folder + "/safetensors");
   decant::make_gguf(&gguf);
   decant::make_tokenizer(&tokenizer);
   decant::make_divergence(&divergence);
-  for (const decant::Corpus* corpus : {&gguf, &tokenizer, &divergence}) {
+  decant::make_safetensors(&safetensors);
+  for (const decant::Corpus* corpus : {&gguf, &tokenizer, &divergence, &safetensors}) {
     if (corpus->status().ok()) continue;
     std::fprintf(stderr, "make_corpus: %s\n", corpus->status().message().c_str());
     return 1;

@@ -45,7 +45,7 @@ def check_file(root, path):
     size = path.stat().st_size
     if size > MAX_BYTES:
         problems.append(f"{name}: {size / 1e6:.1f} MB; at most {MAX_BYTES / 1e6:.0f} MB")
-    if path.suffix in FORBIDDEN_SUFFIXES and not name.startswith("tests/data/"):
+    if path.suffix in FORBIDDEN_SUFFIXES and not name.startswith(("tests/data/", "tests/families/")):
         problems.append(f"{name}: {path.suffix} files do not belong here")
     if size > MAX_BYTES or path.suffix not in TEXT_SUFFIXES or name == "LICENSE" or name.startswith("tests/data/"):
         return problems

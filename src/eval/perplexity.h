@@ -21,9 +21,9 @@ struct PerplexityResult {
 };
 
 struct PerplexityOptions {
-  int window = 512;  // tokens of a window, >= 4
+  int window = 512;                      // tokens of a window, >= 4
   std::vector<const Overlay*> overlays;  // LoRA adapters
-  TokenId bos = -1;  // when >= 0 it replaces the first token of every window (llama.cpp's protocol)
+  TokenId bos = -1;                      // when >= 0 it replaces the first token of every window (llama.cpp's protocol)
   // Called after each window; false stops with kCancelled.
   std::function<bool(int done, int total, double perplexity_so_far)> on_window;
   // When set, receives the logits of every scored row: the row's token index in `tokens` and [vocab_size] logits.
