@@ -6,6 +6,7 @@
 #include <array>
 #include <bit>
 
+#include "text/merge_table.h"
 #include "text/pair_merger.h"
 #include "text/pre_tokenizer.h"
 #include "text/tokenizer_tables.h"
@@ -13,49 +14,6 @@
 
 namespace decant {
 namespace {
-
-// (left, right) -> (rank, merged) by open addressing.
-class MergeTable {
- public:
-  void reserve(size_t merges) {
-    const size_t slots = std::bit_ceil(merges * 2 + 16);
-    slots_.assign(slots, Slot{});
-    mask_ = slots - 1;
-  }
-  // The first rank of a pair counts.
-  void insert(int32_t left, int32_t right, uint32_t rank, int32_t merged) {
-    const uint64_t key = make_key(left, right);
-    size_t at = slot(key);
-    while (slots_[at].key != kEmpty) {
-      if (slots_[at].key == key) return;
-      at = (at + 1) & mask_;
-    }
-    slots_[at] = {key, {rank, merged}};
-  }
-  PairMerger::Merge find(int32_t left, int32_t right) const {
-    const uint64_t key = make_key(left, right);
-    for (size_t at = slot(key);; at = (at + 1) & mask_) {
-      if (slots_[at].key == key) return slots_[at].merge;
-      if (slots_[at].key == kEmpty) return {};
-    }
-  }
-
- private:
-  static constexpr uint64_t kEmpty = UINT64_MAX;
-  struct Slot {
-    uint64_t key = kEmpty;
-    PairMerger::Merge merge;
-  };
-  static uint64_t make_key(int32_t left, int32_t right) {
-    return static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 | static_cast<uint32_t>(right);
-  }
-  size_t slot(uint64_t key) const {
-    key *= 0x9E3779B97F4A7C15u;
-    return (key ^ key >> 32) & mask_;
-  }
-  std::vector<Slot> slots_;
-  size_t mask_ = 0;
-};
 
 // llama.cpp's reading of bytes as characters: no check for overlong forms and surrogates, U+FFFD for a byte that starts
 // nothing. (Where it would raise an error, beyond U+10FFFF, U+FFFD too.)

@@ -6,10 +6,25 @@
 #include <queue>
 #include <utility>
 
+#include "text/unicode.h"
+
 namespace decant {
 namespace {
 
 bool is_ascii_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+
+// The character that ends at `end` (> 0); U+FFFD for a byte that ends none.
+uint32_t char_before(std::string_view text, size_t end) {
+  size_t begin = end - 1;
+  while (begin > 0 && end - begin < 4 && (static_cast<unsigned char>(text[begin]) & 0xC0) == 0x80) --begin;
+  const Utf8Char c = decode_utf8(text.substr(begin, end - begin));
+  return c.valid && c.size == end - begin ? c.code : 0xFFFD;
+}
+
+bool is_word(uint32_t code) {
+  const CharClass kind = char_class(code);
+  return kind == CharClass::kLetter || kind == CharClass::kNumber || code == '_';
+}
 
 size_t edge_slot(uint64_t key, size_t mask) { return (key * 0x9E3779B97F4A7C15u >> 32) & mask; }
 
@@ -74,17 +89,68 @@ void SpecialTokens::build(std::vector<Token> tokens, const StringTable& texts) {
   for (int b = 0; b < 256; ++b) root_[b] = child(0, static_cast<unsigned char>(b));
 }
 
+bool SpecialTokens::allowed(int32_t rank, size_t begin, std::span<const Range> control_ranges) const {
+  if (!tokens_[rank].control) return true;
+  const auto after = std::upper_bound(control_ranges.begin(), control_ranges.end(), begin,
+                                      [](size_t at, const Range& r) { return at < r.begin; });
+  return after != control_ranges.begin() && begin + sizes_[rank] <= std::prev(after)->end;
+}
+
+// Rank of the longest token that begins there, or -1.
+int32_t SpecialTokens::longest_at(std::string_view text, size_t begin) const {
+  int32_t node = root_[static_cast<unsigned char>(text[begin])];
+  int32_t best = -1;
+  for (size_t at = begin + 1; node >= 0; ++at) {
+    if (nodes_[node].rank >= 0) best = nodes_[node].rank;
+    if (at == text.size()) break;
+    node = child(node, static_cast<unsigned char>(text[at]));
+  }
+  return best;
+}
+
+std::vector<SpecialTokens::Match> SpecialTokens::find_leftmost(std::string_view text,
+                                                               std::span<const Range> control_ranges) const {
+  std::vector<Match> matches;
+  if (tokens_.empty()) return matches;
+  size_t free = 0;  // where the last match ended
+  for (size_t at = 0; at < text.size();) {
+    const int32_t rank = longest_at(text, at);
+    if (rank < 0) {
+      ++at;
+      continue;
+    }
+    const Token& token = tokens_[rank];
+    size_t begin = at, end = at + sizes_[rank];
+    // As there, a token that is not taken hides what lies inside it.
+    at = end;
+    const bool joined = token.whole_word && ((begin > 0 && is_word(char_before(text, begin))) ||
+                                             (end < text.size() && is_word(decode_utf8(text.substr(end)).code)));
+    if (begin < free || joined) continue;
+    if (!allowed(rank, begin, control_ranges)) {
+      at = begin + 1;
+      continue;
+    }
+    while (token.strip_left && begin > free && char_class(char_before(text, begin)) == CharClass::kSpace) {
+      do --begin;
+      while (begin > free && (static_cast<unsigned char>(text[begin]) & 0xC0) == 0x80);
+    }
+    while (token.strip_right && end < text.size()) {
+      const Utf8Char c = decode_utf8(text.substr(end));
+      if (!c.valid || char_class(c.code) != CharClass::kSpace) break;
+      end += c.size;
+    }
+    matches.push_back({begin, end, token.id});
+    free = end;
+    at = std::max(at, end);
+  }
+  return matches;
+}
+
 std::vector<SpecialTokens::Match> SpecialTokens::find(std::string_view text,
                                                       std::span<const Range> control_ranges) const {
   std::vector<Match> matches;
   if (tokens_.empty()) return matches;
 
-  const auto allowed = [&](int32_t rank, size_t begin) {
-    if (!tokens_[rank].control) return true;
-    const auto after = std::upper_bound(control_ranges.begin(), control_ranges.end(), begin,
-                                        [](size_t at, const Range& r) { return at < r.begin; });
-    return after != control_ranges.begin() && begin + sizes_[rank] <= std::prev(after)->end;
-  };
   // The longest token at each place, best first. A token that turns out to overlap a better one makes room for the next
   // shorter token at its place.
   struct Candidate {
@@ -94,18 +160,11 @@ std::vector<SpecialTokens::Match> SpecialTokens::find(std::string_view text,
   };
   std::vector<Candidate> candidates;
   const auto longest_allowed = [&](int32_t rank, size_t begin) {
-    while (rank >= 0 && !allowed(rank, begin)) rank = shorter_[rank];
+    while (rank >= 0 && !allowed(rank, begin, control_ranges)) rank = shorter_[rank];
     return rank;
   };
   for (size_t begin = 0; begin < text.size(); ++begin) {
-    int32_t node = root_[static_cast<unsigned char>(text[begin])];
-    int32_t best = -1;
-    for (size_t at = begin + 1; node >= 0; ++at) {
-      if (nodes_[node].rank >= 0) best = nodes_[node].rank;
-      if (at == text.size()) break;
-      node = child(node, static_cast<unsigned char>(text[at]));
-    }
-    best = longest_allowed(best, begin);
+    const int32_t best = longest_allowed(longest_at(text, begin), begin);
     if (best >= 0) candidates.push_back({static_cast<uint32_t>(best), static_cast<uint32_t>(begin)});
   }
   if (candidates.empty()) return matches;

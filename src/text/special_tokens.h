@@ -21,6 +21,7 @@ class SpecialTokens {
     bool control;  // matched only inside the ranges that the caller names; others (user-defined) are matched everywhere
     bool strip_left = false;   // swallows the ASCII white space before it
     bool strip_right = false;  // and after it
+    bool whole_word = false;   // only where no letter, digit or '_' is next to it (with `leftmost`)
   };
   struct Range {
     size_t begin, end;
@@ -37,12 +38,17 @@ class SpecialTokens {
   // Matches in the order of the text. `control_ranges`: ascending and disjoint; a control token is matched if one of
   // them holds all of it.
   std::vector<Match> find(std::string_view text, std::span<const Range> control_ranges) const;
+  // The same by Hugging Face tokenizers' rule: from left to right, the longest token at each place; white space that is
+  // swallowed is Unicode's.
+  std::vector<Match> find_leftmost(std::string_view text, std::span<const Range> control_ranges) const;
 
  private:
   struct Node {
     int32_t rank = -1;     // of the token that ends here
     int32_t shorter = -1;  // rank of the longest token that is a proper prefix of this node's string
   };
+  bool allowed(int32_t rank, size_t begin, std::span<const Range> control_ranges) const;
+  int32_t longest_at(std::string_view text, size_t begin) const;
   int32_t child(int32_t node, unsigned char byte) const;
   int32_t add_child(int32_t node, unsigned char byte);
 

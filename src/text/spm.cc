@@ -40,7 +40,8 @@ struct SpmTokenizer::Text {
 };
 
 Result<std::unique_ptr<Tokenizer>> SpmTokenizer::make(std::unique_ptr<Tables> tables, std::vector<float> scores,
-                                                      bool space_prefix, TokenId unknown) {
+                                                      std::span<const int64_t> merge_pairs, bool space_prefix,
+                                                      TokenId unknown) {
   std::unique_ptr<SpmTokenizer> t(new SpmTokenizer(std::move(tables)));
   const Tables& tab = *t->tables_;
   t->space_prefix_ = space_prefix;
@@ -59,6 +60,17 @@ Result<std::unique_ptr<Tokenizer>> SpmTokenizer::make(std::unique_ptr<Tables> ta
       t->precedes_space_[static_cast<uint8_t>(text[at - 1])] = true;
     }
   }
+  t->by_pairs_ = !merge_pairs.empty();
+  if (t->by_pairs_) t->pairs_.reserve(merge_pairs.size() / 2);
+  std::string both;
+  for (size_t i = 0; i + 1 < merge_pairs.size(); i += 2) {
+    both.assign(tab.texts[static_cast<size_t>(merge_pairs[i])])
+        .append(tab.texts[static_cast<size_t>(merge_pairs[i + 1])]);
+    const TokenId merged = tab.find(both);
+    if (merged < 0) continue;  // can never apply
+    t->pairs_.insert(static_cast<int32_t>(merge_pairs[i]), static_cast<int32_t>(merge_pairs[i + 1]),
+                     static_cast<uint32_t>(i / 2), merged);
+  }
   static constexpr char kHex[] = "0123456789ABCDEF";
   for (int b = 0; b < 256; ++b) {
     const char name[] = {'<', '0', 'x', kHex[b >> 4], kHex[b & 15], '>'};
@@ -74,6 +86,7 @@ void SpmTokenizer::flush(Text* text, std::vector<TokenId>* out) const {
   const Tables& tab = *tables_;
   const std::string_view bytes = text->bytes;
   text->merger.run([&](const PairMerger::Symbol& a, const PairMerger::Symbol& b) -> PairMerger::Merge {
+    if (by_pairs_) return a.id < 0 || b.id < 0 ? PairMerger::Merge() : pairs_.find(a.id, b.id);
     const size_t size = size_t{a.size} + b.size;
     if (size > longest_ || a.id == kLiteralSpace || b.id == kLiteralSpace) return {};
     const TokenId id = tab.find(bytes.substr(a.begin, size));

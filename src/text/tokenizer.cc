@@ -96,6 +96,7 @@ class TokenizerLoader {
     DECANT_TRY_STATUS(read_tokens());
     DECANT_TRY_STATUS(read_kinds());
     DECANT_TRY_STATUS(read_special_ids());
+    DECANT_TRY(more_ends_, read_numbers("decant.tokenizer.eos_token_ids"));
     find_ends();
     make_pieces();
     DECANT_TRY_STATUS(make_special());
@@ -110,6 +111,7 @@ class TokenizerLoader {
     t->add_bos_ = add_bos_ && bos_ != kNoToken;
     t->add_eos_ = add_eos_ && eos_ != kNoToken;
     t->space_prefix_ = space_prefix_;
+    DECANT_TRY_STATUS(read_rules(t.get()));
     t->algorithm_ = bpe_ ? "bpe" : "spm";
     t->pre_ = pre_name_;
     DECANT_TRY(const std::optional<std::string_view> chat, file_.get_string("tokenizer.chat_template"));
@@ -204,6 +206,40 @@ class TokenizerLoader {
     return {};
   }
 
+  // Decant's own keys (formats/hf_tokenizer.h).
+  Status read_rules(Tokenizer* t) {
+    DECANT_TRY(const std::optional<std::string_view> normalizer, file_.get_string("decant.tokenizer.normalizer"));
+    if (normalizer && *normalizer != "nfc") {
+      return Status::unsupported("{}: decant.tokenizer.normalizer is \"{}\"; Decant has nfc", file_.path(),
+                                 normalizer->substr(0, 80));
+    }
+    t->nfc_ = normalizer.has_value();
+    DECANT_TRY(const std::optional<bool> leftmost, file_.get_bool("decant.tokenizer.leftmost"));
+    t->leftmost_ = leftmost.value_or(false);
+    DECANT_TRY(const std::optional<std::string_view> prefix, file_.get_string("decant.tokenizer.space_prefix"));
+    if (!prefix || *prefix == "each") return {};
+    if (*prefix != "each_without" && *prefix != "first_without") {
+      return Status::unsupported(
+          "{}: decant.tokenizer.space_prefix is \"{}\"; Decant has each, each_without and "
+          "first_without",
+          file_.path(), prefix->substr(0, 80));
+    }
+    t->prefix_rule_ =
+        *prefix == "each_without" ? Tokenizer::SpacePrefix::kEachWithout : Tokenizer::SpacePrefix::kFirstWithout;
+    return {};
+  }
+
+  // An array of whole numbers, empty when absent.
+  Result<std::vector<int64_t>> read_numbers(std::string_view key) const {
+    DECANT_TRY(const std::shared_ptr<const GgufArray> array, file_.get_array(key));
+    if (!array) return std::vector<int64_t>();
+    if (const auto* v = std::get_if<std::vector<int64_t>>(&array->values)) return *v;
+    if (const auto* v = std::get_if<std::vector<uint64_t>>(&array->values)) {
+      return std::vector<int64_t>(v->begin(), v->end());
+    }
+    return Status::corrupt("{}: {} is not an array of integers", file_.path(), key);
+  }
+
   void find_ends() {
     Tokenizer::Tables& t = *tables_;
     t.is_end.assign(t.texts.size(), false);
@@ -221,6 +257,9 @@ class TokenizerLoader {
     }
     for (const TokenId id : {eos_, eot_, eom_}) {
       if (id != kNoToken) t.is_end[id] = true;
+    }
+    for (const int64_t id : more_ends_) {
+      if (id >= 0 && id < static_cast<int64_t>(t.is_end.size())) t.is_end[static_cast<size_t>(id)] = true;
     }
     // gpt-oss writes its channel markers as control tokens, but they are part of what it says.
     for (const std::string_view text : {"<|channel|>", "<|message|>", "<|start|>", "<|constrain|>"}) {
@@ -260,6 +299,16 @@ class TokenizerLoader {
     for (char& c : lower) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
     const bool phi3 = lower.find("phi-3") != std::string::npos || lower.find("phi3") != std::string::npos;
     const bool modern_bert = lower.find("modern-bert") != std::string::npos;
+    // Pairs of id and flags: 1 strips on the left, 2 on the right, 4 matches whole words only.
+    DECANT_TRY(const std::vector<int64_t> flags, read_numbers("decant.tokenizer.token_flags"));
+    std::vector<uint8_t> flags_of(flags.empty() ? 0 : t.texts.size());
+    for (size_t i = 0; i + 1 < flags.size(); i += 2) {
+      if (flags[i] < 0 || flags[i] >= static_cast<int64_t>(t.texts.size()) || flags[i + 1] < 0 || flags[i + 1] > 7) {
+        return Status::corrupt("{}: decant.tokenizer.token_flags[{}]: token {} with flags {}", file_.path(), i,
+                               flags[i], flags[i + 1]);
+      }
+      flags_of[static_cast<size_t>(flags[i])] = static_cast<uint8_t>(flags[i + 1]);
+    }
     std::vector<SpecialTokens::Token> special;
     for (size_t i = 0; i < t.texts.size(); ++i) {
       const std::string_view text = t.texts[i];
@@ -269,6 +318,11 @@ class TokenizerLoader {
       SpecialTokens::Token token{.id = id, .control = t.is_hidden(id)};
       token.strip_left = (bpe_ && pre_->strip_mask && text == "<mask>") || (modern_bert && text == "[MASK]");
       token.strip_right = phi3 && text != "<unk>" && text != "<s>" && text != "<|endoftext|>";
+      if (!flags_of.empty()) {
+        token.strip_left = (flags_of[i] & 1) != 0;
+        token.strip_right = (flags_of[i] & 2) != 0;
+        token.whole_word = (flags_of[i] & 4) != 0;
+      }
       special.push_back(token);
     }
     t.special.build(std::move(special), t.texts);
@@ -282,7 +336,10 @@ class TokenizerLoader {
     if (merges == nullptr && array->size() > 0) {
       return Status::corrupt("{}: tokenizer.ggml.merges is not an array of strings", file_.path());
     }
-    return BpeTokenizer::make(std::move(tables_), *pre_,
+    DECANT_TRY(const std::optional<bool> ignore_merges, file_.get_bool("decant.tokenizer.ignore_merges"));
+    PreTokenizer pre = *pre_;
+    pre.ignore_merges = ignore_merges.value_or(pre.ignore_merges);
+    return BpeTokenizer::make(std::move(tables_), pre,
                               merges == nullptr ? std::span<const std::string_view>() : std::span(*merges),
                               file_.path());
   }
@@ -301,7 +358,14 @@ class TokenizerLoader {
         return Status::corrupt("{}: tokenizer.ggml.scores[{}] is not a number", file_.path(), i);
       scores[i] = static_cast<float>((*values)[i]);
     }
-    return SpmTokenizer::make(std::move(tables_), std::move(scores), space_prefix_, unknown_);
+    // Pairs of token ids by rank: merges as Hugging Face lists them, instead of the scores.
+    DECANT_TRY(const std::vector<int64_t> pairs, read_numbers("decant.tokenizer.merge_pairs"));
+    for (size_t i = 0; i < pairs.size(); ++i) {
+      if (pairs.size() % 2 != 0 || pairs[i] < 0 || pairs[i] >= static_cast<int64_t>(scores.size())) {
+        return Status::corrupt("{}: decant.tokenizer.merge_pairs[{}] is no pair of tokens", file_.path(), i);
+      }
+    }
+    return SpmTokenizer::make(std::move(tables_), std::move(scores), pairs, space_prefix_, unknown_);
   }
 
   const GgufFile& file_;
@@ -311,6 +375,7 @@ class TokenizerLoader {
   const PreTokenizer* pre_ = nullptr;
   TokenId bos_ = kNoToken, eos_ = kNoToken, unknown_ = kNoToken, eot_ = kNoToken, eom_ = kNoToken;
   bool add_bos_ = false, add_eos_ = false, space_prefix_ = false;
+  std::vector<int64_t> more_ends_;
 };
 
 Result<std::shared_ptr<const Tokenizer>> Tokenizer::from_gguf(const GgufFile& file) {
@@ -348,15 +413,27 @@ Result<std::vector<TokenId>> Tokenizer::encode(std::span<const TextPart> parts, 
   tokens.reserve(bytes / 3 + 8);
   if (options.add_special && add_bos_) tokens.push_back(bos_);
   size_t begin = 0;
-  bool prefix = true;
-  for (const SpecialTokens::Match& match : tables_->special.find(text, ranges)) {
-    if (match.begin > begin)
-      encode_fragment(text.substr(begin, match.begin - begin), prefix, options.like_llama_cpp, &tokens);
+  std::string composed;
+  const auto encode_part = [&](std::string_view part) {
+    if (part.empty()) return;
+    const bool is_first = part.data() == text.data();
+    if (nfc_) {
+      composed = compose_utf8(part);
+      part = composed;
+    }
+    const bool has_space = part[0] == ' ' || part.starts_with(kSpmSpace);
+    const bool prefix =
+        prefix_rule_ == SpacePrefix::kEach || (!has_space && (is_first || prefix_rule_ == SpacePrefix::kEachWithout));
+    encode_fragment(part, prefix, options.like_llama_cpp, &tokens);
+  };
+  const auto matches = leftmost_ && !options.like_llama_cpp ? tables_->special.find_leftmost(text, ranges)
+                                                            : tables_->special.find(text, ranges);
+  for (const SpecialTokens::Match& match : matches) {
+    encode_part(text.substr(begin, match.begin - begin));
     tokens.push_back(match.id);
-    prefix = true;
     begin = match.end;
   }
-  if (begin < text.size()) encode_fragment(text.substr(begin), prefix, options.like_llama_cpp, &tokens);
+  encode_part(text.substr(begin));
   if (options.add_special && add_eos_) tokens.push_back(eos_);
   return tokens;
 }
@@ -377,7 +454,7 @@ std::string Tokenizer::decode(std::span<const TokenId> tokens, bool special) con
       if (text[0] == ' ') text.remove_prefix(1);
       prefix = false;
     }
-    if (is_special) prefix = space_prefix_;
+    if (is_special) prefix = space_prefix_ && prefix_rule_ != SpacePrefix::kFirstWithout;
     out.append(text);
   }
   return out;

@@ -106,6 +106,16 @@ class Tokenizer {
 
   int vocab_size_ = 0;
   TokenId bos_ = kNoToken, eos_ = kNoToken, eot_ = kNoToken;
+  // What Hugging Face's tokenizers do and GGUF has no keys for (formats/hf_tokenizer.h).
+  enum class SpacePrefix : uint8_t {
+    kEach,          // GGUF's: at the start and after each special token
+    kEachWithout,   // likewise, unless the text there begins with a space
+    kFirstWithout,  // only at the start, unless it begins with a space
+  };
+  SpacePrefix prefix_rule_ = SpacePrefix::kEach;
+  bool leftmost_ = false;  // special tokens from left to right instead of longest first
+  bool nfc_ = false;       // text is composed (Unicode NFC) first
+
   bool add_bos_ = false, add_eos_ = false, space_prefix_ = false;
   std::string algorithm_, pre_, chat_template_;
 };

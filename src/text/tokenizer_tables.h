@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "text/merge_table.h"
 #include "text/special_tokens.h"
 #include "text/token_table.h"
 #include "text/tokenizer.h"
@@ -56,8 +57,10 @@ class BpeTokenizer final : public Tokenizer {
 // scores: one per token; higher merges first.
 class SpmTokenizer final : public Tokenizer {
  public:
+  // `merge_pairs`: if not empty, pairs of tokens by rank, which then merge instead of all that make a token.
   static Result<std::unique_ptr<Tokenizer>> make(std::unique_ptr<Tables> tables, std::vector<float> scores,
-                                                 bool space_prefix, TokenId unknown);
+                                                 std::span<const int64_t> merge_pairs, bool space_prefix,
+                                                 TokenId unknown);
 
  protected:
   void encode_fragment(std::string_view text, bool prefix, bool like_llama_cpp,
@@ -72,6 +75,8 @@ class SpmTokenizer final : public Tokenizer {
       merge_keys_;  // by token: smaller merges first; PairMerger::kNever for tokens that text cannot become
   std::array<bool, 256> precedes_space_{};  // bytes that stand before U+2581 inside some token
   std::array<TokenId, 256> byte_tokens_{};
+  MergeTable pairs_;
+  bool by_pairs_ = false;
   size_t longest_ = 0;
   bool space_prefix_ = false;
   TokenId unknown_ = kNoToken;

@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "text/unicode.h"
 
+#include <utf8proc.h>
+
 #include <array>
 #include <cstdlib>
 #include <cstring>
@@ -145,5 +147,40 @@ std::string_view byte_to_printable(uint8_t byte) {
 }
 
 int printable_to_byte(uint32_t code) { return code < 512 ? printable_table().byte[code] : -1; }
+
+std::string compose_utf8(std::string_view text) {
+  // Below U+0300 nothing composes or decomposes with its neighbours: most texts are left as they are.
+  std::string out;
+  for (size_t at = 0; at < text.size();) {
+    size_t end = at;  // of a stretch of valid characters
+    bool changes = false;
+    while (end < text.size()) {
+      const auto byte = static_cast<unsigned char>(text[end]);
+      if (byte < 0x80) {
+        ++end;
+        continue;
+      }
+      const Utf8Char c = decode_utf8(text.substr(end));
+      if (!c.valid) break;
+      changes = changes || c.code >= 0x300;
+      end += c.size;
+    }
+    const std::string_view part = text.substr(at, end - at);
+    if (!changes) {
+      out.append(part);
+    } else {
+      utf8proc_uint8_t* composed = nullptr;
+      const utf8proc_ssize_t size = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(part.data()),
+                                                 static_cast<utf8proc_ssize_t>(part.size()), &composed,
+                                                 static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
+      out.append(size >= 0 ? std::string_view(reinterpret_cast<const char*>(composed), static_cast<size_t>(size))
+                           : part);
+      std::free(composed);
+    }
+    if (end < text.size()) out.push_back(text[end++]);  // a byte that starts no character
+    at = end;
+  }
+  return out;
+}
 
 }  // namespace decant

@@ -31,6 +31,9 @@ Utf8Char decode_utf8(std::string_view text);
 // Appends `code` in UTF-8 (surrogates too, in the three bytes they would take). Precondition: code <= U+10FFFF.
 void append_utf8(uint32_t code, std::string* out);
 
+// Unicode's canonical composition (NFC); bytes that are not UTF-8 stay.
+std::string compose_utf8(std::string_view text);
+
 // Bytes at the end of `text` that begin a valid character but do not complete it, 0..3.
 size_t incomplete_utf8_suffix(std::string_view text);
 
