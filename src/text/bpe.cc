@@ -56,6 +56,7 @@ bool may_be_text(const StringTable& texts, const StringTable& pieces, TokenKind 
 struct BpeTokenizer::Merges {
   SplitRule rule;
   bool ignore_merges = false;
+  bool drops_bytes = false;
   std::array<int32_t, 256> bytes;  // the symbol of each byte
   MergeTable table;
   // Symbols are token ids, and beyond them strings that occur only on the way to a token (or stand for a byte without
@@ -78,6 +79,7 @@ Result<std::unique_ptr<Tokenizer>> BpeTokenizer::make(std::unique_ptr<Tables> ta
   auto m = std::make_unique<Merges>();
   m->rule = pre.rule;
   m->ignore_merges = pre.ignore_merges;
+  m->drops_bytes = pre.drops_bytes;
   m->table.reserve(merges.size());
 
   const auto n_tokens = static_cast<int32_t>(tables->texts.size());
@@ -128,14 +130,16 @@ void BpeTokenizer::encode_word(std::string_view word, bool like_llama_cpp, Scrat
     }
   }
   auto& symbols = scratch->merger.symbols;
-  symbols.resize(word.size());
+  const auto n_tokens = static_cast<int32_t>(tables_->texts.size());
+  symbols.clear();
   for (size_t i = 0; i < word.size(); ++i) {
-    symbols[i] = {static_cast<uint32_t>(i), 1, m.bytes[static_cast<uint8_t>(word[i])]};
+    const int32_t id = m.bytes[static_cast<uint8_t>(word[i])];
+    if (id < n_tokens || !m.drops_bytes) symbols.push_back({static_cast<uint32_t>(i), 1, id});
   }
+  if (symbols.empty()) return;
   scratch->merger.run(
       [&m](const PairMerger::Symbol& a, const PairMerger::Symbol& b) { return m.table.find(a.id, b.id); });
 
-  const auto n_tokens = static_cast<int32_t>(tables_->texts.size());
   for (const PairMerger::Symbol& s : symbols) {
     if (s.id < n_tokens) {
       out->push_back(s.id);

@@ -28,6 +28,7 @@ struct PreTokenizer {
   SplitRule rule;
   bool ignore_merges = false;  // a word that is a token as a whole is not merged up from bytes
   bool add_bos = false;        // when the file does not say
+  bool drops_bytes = false;    // bytes without a token are taken out before merging instead of after
   bool strip_mask = false;     // "<mask>" or "[MASK]" swallows white space before it
 };
 

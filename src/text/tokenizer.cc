@@ -337,7 +337,9 @@ class TokenizerLoader {
       return Status::corrupt("{}: tokenizer.ggml.merges is not an array of strings", file_.path());
     }
     DECANT_TRY(const std::optional<bool> ignore_merges, file_.get_bool("decant.tokenizer.ignore_merges"));
+    DECANT_TRY(const std::optional<bool> leftmost, file_.get_bool("decant.tokenizer.leftmost"));
     PreTokenizer pre = *pre_;
+    pre.drops_bytes = leftmost.value_or(false);
     pre.ignore_merges = ignore_merges.value_or(pre.ignore_merges);
     return BpeTokenizer::make(std::move(tables_), pre,
                               merges == nullptr ? std::span<const std::string_view>() : std::span(*merges),
@@ -426,8 +428,7 @@ Result<std::vector<TokenId>> Tokenizer::encode(std::span<const TextPart> parts, 
         prefix_rule_ == SpacePrefix::kEach || (!has_space && (is_first || prefix_rule_ == SpacePrefix::kEachWithout));
     encode_fragment(part, prefix, options.like_llama_cpp, &tokens);
   };
-  const auto matches = leftmost_ && !options.like_llama_cpp ? tables_->special.find_leftmost(text, ranges)
-                                                            : tables_->special.find(text, ranges);
+  const auto matches = leftmost_ ? tables_->special.find_leftmost(text, ranges) : tables_->special.find(text, ranges);
   for (const SpecialTokens::Match& match : matches) {
     encode_part(text.substr(begin, match.begin - begin));
     tokens.push_back(match.id);

@@ -33,7 +33,7 @@ struct EncodeOptions {
   // What no tokenizer of the field keeps: byte-level BPE elsewhere reads each byte that is not UTF-8 as U+FFFD and an
   // overlong form as what it stands for; SentencePiece reads U+2581 as a space. Off: such bytes are kept, decode()
   // gives them back. On: token for token what llama.cpp does with them. For valid UTF-8 without U+2581 both are the
-  // same.
+  // same. (For the tokenizer of a checkpoint folder the other program is Hugging Face's tokenizers.)
   bool like_llama_cpp = false;
 };
 
