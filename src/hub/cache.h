@@ -10,6 +10,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "base/status.h"
 #include "hub/listing.h"
@@ -23,6 +24,8 @@ class HubCache {
 
   const std::string& root() const { return root_; }
   std::string folder(const HubName& name, const std::string& commit) const;
+  // Files of this path and size in the commits that are here; an upload to a repository changes few of its files.
+  std::vector<std::string> copies(const HubName& name, const HubFile& file) const;
   Status write_reference(const HubName& name, const std::string& commit) const;
 
   // What -m opens for a pulled model: a GGUF file, or the folder of a safetensors model. Never asks the hub. kNotFound

@@ -44,14 +44,13 @@ std::string Digest::finish() {
   return hex;
 }
 
-Result<std::string> file_sha256(const std::string& path, const std::function<bool(int64_t done)>& go_on) {
+Result<std::string> hash_file(const std::string& path, Digest digest, const std::function<bool(int64_t done)>& go_on) {
   const auto failure = [&](int error) {
     return Status::make(error == ENOENT ? Code::kNotFound : Code::kIo,
                         fmt::format("{}: cannot be read: {}", path, std::strerror(error)));
   };
   const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rbe"), std::fclose);
   if (file == nullptr) return failure(errno);
-  Digest digest = Digest::sha256();
   std::string buffer(1 << 22, '\0');
   int64_t done = 0;
   while (const size_t n = std::fread(buffer.data(), 1, buffer.size(), file.get())) {

@@ -31,7 +31,8 @@ class Digest {
   std::unique_ptr<void, Free> context_;  // OpenSSL's EVP_MD_CTX
 };
 
-// SHA-256 of a file. kIo, kNotFound; kCancelled when `go_on` (called for every few MB; may be empty) returns false.
-Result<std::string> file_sha256(const std::string& path, const std::function<bool(int64_t done)>& go_on);
+// The digest of a file, hex. kIo, kNotFound; kCancelled when `go_on` (called for every few MB; may be empty) returns
+// false.
+Result<std::string> hash_file(const std::string& path, Digest digest, const std::function<bool(int64_t done)>& go_on);
 
 }  // namespace decant

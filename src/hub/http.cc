@@ -165,6 +165,10 @@ HttpOutcome Http::get(const HttpRequest& request, const HttpEvents& events) {
 
   const CURLcode code = curl_easy_perform(curl);
   HttpOutcome outcome{.fault = transfer.stopped ? HttpFault::kStopped : fault_of(code), .reason = {}, .answer = {}};
+  // A time-out before there was a connection to send the request on.
+  curl_off_t ready_us = 0;
+  curl_easy_getinfo(curl, CURLINFO_PRETRANSFER_TIME_T, &ready_us);
+  if (outcome.fault == HttpFault::kStalled && ready_us == 0) outcome.fault = HttpFault::kUnreachable;
   outcome.reason = reason[0] != '\0' ? reason.data() : curl_easy_strerror(code);
   char* address = nullptr;
   curl_easy_getinfo(curl, CURLINFO_EFFECTIVE_URL, &address);

