@@ -269,6 +269,29 @@ void make_safetensors(Corpus* corpus) {
   add("nested", R"({"a":[[[[[[[[[[[[1]]]]]]]]]]]]})", 0);
 }
 
+void make_hub(Corpus* corpus) {
+  const std::string sum(64, 'a'), commit(40, 'b');
+  const auto add = [&](const std::string& name, char kind, const std::string& text) {
+    Bytes bytes = {static_cast<uint8_t>(kind)};
+    bytes.insert(bytes.end(), text.begin(), text.end());
+    corpus->add(name, bytes);
+  };
+  std::string page = R"([{"type":"directory","path":"d","oid":"x","size":0})";
+  for (const char* path : {"m-Q4_K_M.gguf", "d/m-Q8_0-00001-of-00002.gguf", "d/m-Q8_0-00002-of-00002.gguf",
+                           "config.json", "model.safetensors.index.json", "model.safetensors"}) {
+    page += fmt::format(R"(,{{"type":"file","path":"{}","size":7,"oid":"{}","lfs":{{"oid":"{}","size":7}}}})", path,
+                        commit, sum);
+  }
+  add("page", 0, page + "]");
+  add("page_out", 0, R"([{"type":"file","path":"../a","size":1}])");
+  add("revision", 1, R"({"id":"a/b","sha":")" + commit + R"("})");
+  add("index", 2,
+      R"({"metadata":{},"weight_map":{"a":"m-00001-of-00002.safetensors","b":"m-00002-of-00002.safetensors"}})");
+  add("link", 3, R"(<https://hub/api/models/a/b/tree/main?recursive=true&cursor=x>; rel="next")");
+  add("range", 4, "bytes 10-19/20");
+  add("name", 5, "owner/name@refs/pr/1:Q4_K_M");
+}
+
 }  // namespace
 }  // namespace decant
 
@@ -279,12 +302,13 @@ int main(int argc, char** argv) {
   }
   const std::string folder = argv[1];
   decant::Corpus gguf(folder + "/gguf"), tokenizer(folder + "/tokenizer"), divergence(folder + "/divergence"),
-      safetensors(folder + "/safetensors");
+      safetensors(folder + "/safetensors"), hub(folder + "/hub");
   decant::make_gguf(&gguf);
   decant::make_tokenizer(&tokenizer);
   decant::make_divergence(&divergence);
   decant::make_safetensors(&safetensors);
-  for (const decant::Corpus* corpus : {&gguf, &tokenizer, &divergence, &safetensors}) {
+  decant::make_hub(&hub);
+  for (const decant::Corpus* corpus : {&gguf, &tokenizer, &divergence, &safetensors, &hub}) {
     if (corpus->status().ok()) continue;
     std::fprintf(stderr, "make_corpus: %s\n", corpus->status().message().c_str());
     return 1;

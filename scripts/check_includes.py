@@ -43,6 +43,8 @@ LIBRARIES = {
     "fmt/": "fmt::fmt",
     "nlohmann/": "nlohmann_json::nlohmann_json",
     "CLI/": "CLI11::CLI11",
+    "curl/": "CURL::libcurl",
+    "openssl/": "OpenSSL::Crypto",
 }
 KERNELS_ONLY = re.compile(r"^(\w*intrin\.h|arm_\w+\.h|cuda\w*(\.h|/.*)|cooperative_groups.*|mma\.h)$")
 

@@ -9,7 +9,8 @@ cd "$(dirname "$0")/.."
 # shellcheck source=scripts/lib.sh
 . scripts/lib.sh
 
-packages=(g++ cmake ninja-build ccache nlohmann-json3-dev libcli11-dev libfmt-dev libutf8proc-dev libgtest-dev python3 python3-pip)
+packages=(g++ cmake ninja-build ccache nlohmann-json3-dev libcli11-dev libfmt-dev libutf8proc-dev libgtest-dev
+  libcurl4-openssl-dev libssl-dev ca-certificates python3 python3-pip)
 
 usage() {
   cat <<'TEXT'

