@@ -114,10 +114,34 @@ class TokenizerLoader {
     t->pre_ = pre_name_;
     DECANT_TRY(const std::optional<std::string_view> chat, file_.get_string("tokenizer.chat_template"));
     if (chat) t->chat_template_ = *chat;
+    DECANT_TRY(t->named_chat_templates_, read_named_chat_templates());
     return std::shared_ptr<const Tokenizer>(std::move(t));
   }
 
  private:
+  Result<std::vector<std::pair<std::string, std::string>>> read_named_chat_templates() {
+    std::vector<std::pair<std::string, std::string>> out;
+    DECANT_TRY(const std::shared_ptr<const GgufArray> array, file_.get_array("tokenizer.chat_templates"));
+    if (!array || array->size() == 0) return out;
+    const auto* names = std::get_if<std::vector<std::string_view>>(&array->values);
+    if (names == nullptr)
+      return Status::corrupt("{}: tokenizer.chat_templates is not an array of strings", file_.path());
+    constexpr size_t kMaxTemplates = 64;
+    if (names->size() > kMaxTemplates) {
+      return Status::corrupt("{}: tokenizer.chat_templates has {} names; at most {}", file_.path(), names->size(),
+                             kMaxTemplates);
+    }
+    for (const std::string_view name : *names) {
+      const std::string key = fmt::format("tokenizer.chat_template.{}", name);
+      DECANT_TRY(const std::optional<std::string_view> text, file_.get_string(key));
+      if (!text)
+        return Status::corrupt("{}: tokenizer.chat_templates names {}, which is missing", file_.path(),
+                               key.substr(0, 120));
+      out.emplace_back(name, *text);
+    }
+    return out;
+  }
+
   Status read_pre_tokenizer() {
     DECANT_TRY(const std::optional<std::string_view> name, file_.get_string("tokenizer.ggml.pre"));
     pre_name_ = name.value_or(bpe_ ? "gpt-2" : "default");

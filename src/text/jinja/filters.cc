@@ -101,15 +101,16 @@ Value center(Interpreter& in, const Value& v, const Call& call) {
 
 Value truncate(Interpreter& in, const Value& v, const Call& call) {
   const Bound b("truncate", call, {"length", "killwords", "end", "leeway"});
-  const Value s = in.soft_str(v);
   const int64_t length = b[0] == nullptr ? 255 : in.integer(*b[0], "truncate");
   const Value end = b[2] == nullptr ? in.string("...") : in.soft_str(*b[2]);
   const int64_t leeway = b[3] == nullptr || b[3]->is_none() ? 5 : in.integer(*b[3], "truncate");
   const auto end_size = static_cast<int64_t>(in.length(end));
   if (length < end_size || leeway < 0)
     fail("truncate needs a length of at least {} and a leeway of at least 0", end_size);
-  const auto size = static_cast<int64_t>(in.length(s));
-  if (size <= leeway || size - leeway <= length) return s;
+  const auto size = static_cast<int64_t>(in.length(v));
+  if (size <= leeway || size - leeway <= length) return v;
+  if (!v.is_string()) fail("truncate needs a string, and got a value of type {}", type_name(v));
+  const Value& s = v;
   Value kept = in.substring(s, 0, char_offset(s.bytes(), static_cast<size_t>(length - end_size)));
   if (!flag(b[1])) {
     const size_t blank = kept.bytes().rfind(' ');
@@ -377,6 +378,7 @@ Value first(Interpreter& in, const Value& v, const Call& call) {
   const Bound none("first", call, {});
   if (v.is(Kind::kSequence)) {
     std::vector<Value>& items = v.sequence->items;
+    if (v.sequence->failure != nullptr) throw *v.sequence->failure;
     if (items.empty()) return in.undefined("there is no first item, the sequence is empty");
     const Value item = items.front();
     if (v.sequence->flavor == Flavor::kIterator) items.erase(items.begin());
@@ -387,7 +389,6 @@ Value first(Interpreter& in, const Value& v, const Call& call) {
 }
 
 void need_reversible(const Value& v) {
-  if (v.is_undefined()) fail_undefined(v);
   if (v.is(Kind::kSequence) && v.sequence->flavor == Flavor::kIterator)
     fail("last does not work with a generator; use list before it");
 }
@@ -401,7 +402,6 @@ Value last(Interpreter& in, const Value& v, const Call& call) {
 
 Value reverse(Interpreter& in, const Value& v, const Call& call) {
   const Bound none("reverse", call, {});
-  if (v.is_undefined()) fail_undefined(v);
   std::vector<Value> items = in.iterate(v);
   std::reverse(items.begin(), items.end());
   if (!v.is_string()) {
@@ -632,13 +632,15 @@ Value attr(Interpreter& in, const Value& v, const Call& call) {
 
 struct FilterEntry {
   std::string_view name;
-  Filter run;
+  Filter run;  // nullptr: jinja2 has it, Decant does not
+  // jinja2 makes a generator, so what is wrong with the items shows only when somebody reads them.
+  bool is_lazy = false;
 };
 
 constexpr FilterEntry kFilters[] = {
     {"abs", abs_filter},
     {"attr", attr},
-    {"batch", batch},
+    {"batch", batch, true},
     {"capitalize", in_case<kCapitalizeName>},
     {"center", center},
     {"count", length},
@@ -655,26 +657,26 @@ constexpr FilterEntry kFilters[] = {
     {"groupby", groupby},
     {"indent", indent},
     {"int", int_filter},
-    {"items", items},
+    {"items", items, true},
     {"join", join},
     {"last", last},
     {"length", length},
     {"list", list},
     {"lower", in_case<kLowerName>},
-    {"map", map},
+    {"map", map, true},
     {"max", max},
     {"min", min},
     {"pprint", nullptr},
     {"random", nullptr},
-    {"reject", [](Interpreter& in, const Value& v, const Call& c) { return chosen(in, v, c, false, false); }},
-    {"rejectattr", [](Interpreter& in, const Value& v, const Call& c) { return chosen(in, v, c, true, false); }},
+    {"reject", [](Interpreter& in, const Value& v, const Call& c) { return chosen(in, v, c, false, false); }, true},
+    {"rejectattr", [](Interpreter& in, const Value& v, const Call& c) { return chosen(in, v, c, true, false); }, true},
     {"replace", replace},
     {"reverse", reverse},
     {"round", round_filter},
     {"safe", safe},
-    {"select", [](Interpreter& in, const Value& v, const Call& c) { return chosen(in, v, c, false, true); }},
-    {"selectattr", [](Interpreter& in, const Value& v, const Call& c) { return chosen(in, v, c, true, true); }},
-    {"slice", slice},
+    {"select", [](Interpreter& in, const Value& v, const Call& c) { return chosen(in, v, c, false, true); }, true},
+    {"selectattr", [](Interpreter& in, const Value& v, const Call& c) { return chosen(in, v, c, true, true); }, true},
+    {"slice", slice, true},
     {"sort", sort},
     {"string", string_filter},
     {"striptags", nullptr},
@@ -683,7 +685,7 @@ constexpr FilterEntry kFilters[] = {
     {"tojson", tojson},
     {"trim", trim},
     {"truncate", truncate},
-    {"unique", unique},
+    {"unique", unique, true},
     {"upper", in_case<kUpperName>},
     {"urlencode", nullptr},
     {"urlize", nullptr},
@@ -720,7 +722,15 @@ Value Interpreter::filter(std::string_view name, const Value& v, const Call& arg
   }
   const Level level{&depth_};
   budget_.step();
-  return entry->run(*this, v, arguments);
+  if (!entry->is_lazy) return entry->run(*this, v, arguments);
+  try {
+    return entry->run(*this, v, arguments);
+  } catch (const Failure& f) {
+    if (f.code == Code::kExhausted) throw;
+    Value generator = sequence({}, Flavor::kIterator);
+    generator.sequence->failure = std::make_shared<Failure>(f);
+    return generator;
+  }
 }
 
 }  // namespace decant::jinja

@@ -398,14 +398,14 @@ class FormatPercent {
       }
       convert(c, has_key ? keyed : next(), markup, out);
     }
-    const bool all_used =
-        is_tuple_ ? next_ == arguments_.sequence->items.size() : used_ || arguments_.is(Kind::kDict) || is_list();
+    const bool all_used = is_tuple_ ? next_ == arguments_.sequence->items.size()
+                                    : used_ || arguments_.is(Kind::kDict) || arguments_.is_undefined() || is_list();
     if (!all_used) fail("format: not all arguments were used");
   }
 
  private:
   // Python leaves lists unused without a word, as it does dicts.
-  bool is_list() const { return arguments_.is(Kind::kSequence) && arguments_.sequence->flavor != Flavor::kTuple; }
+  bool is_list() const { return arguments_.is(Kind::kSequence) && arguments_.sequence->is_indexable(); }
 
   Value next() {
     if (is_tuple_) {

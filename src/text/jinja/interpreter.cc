@@ -229,6 +229,7 @@ std::vector<Value> Interpreter::iterate(const Value& v) {
       Sequence& s = *v.sequence;
       budget_.step(s.items.size() / 4);
       if (s.flavor != Flavor::kIterator) return s.items;
+      if (s.failure != nullptr) throw *s.failure;
       return std::exchange(s.items, {});
     }
     case Kind::kDict: {
@@ -629,7 +630,7 @@ Value Interpreter::slice(const Value& v, const Value& start, const Value& stop, 
     const std::string& bytes = v.bytes();
     budget_.work(bytes.size());
     const SliceBounds b = slice_bounds(*this, start, stop, step, count_chars(bytes));
-    if (b.count == 0) return string("");
+    if (b.count == 0) return string(Text(), v.string->markup);
     if (b.step == 1) {
       const size_t begin = char_offset(bytes, static_cast<size_t>(b.start));
       return substring(v, begin, begin + char_offset(std::string_view(bytes).substr(begin), b.count));
@@ -963,7 +964,10 @@ Interpreter::Flow Interpreter::exec(const Body& body) {
           if (flow != Flow::kNext) break;
           v = string(capture.take());
         }
-        append_str(eval_filter(*node->a, &v), out_);
+        const Value filtered = eval_filter(*node->a, &v);
+        if (!filtered.is_string())
+          fail("the filters of the block give a value of type {}, not a string", type_name(filtered));
+        out_->append(filtered.text());
         break;
       }
       case Op::kWith: flow = exec_with(*node); break;

@@ -3,7 +3,6 @@
 //
 // Tests: what stands behind `is`.
 #include <algorithm>
-#include <cmath>
 
 #include "text/jinja/characters.h"
 #include "text/jinja/interpreter.h"
@@ -23,9 +22,7 @@ bool has_kind(Interpreter&, const Value& v, const Call& call) {
 }
 
 bool parity(Interpreter& in, const Value& v, bool odd) {
-  if (v.is_string()) return false;  // formatting with %: never equal to a number
-  if (v.is(Kind::kFloat)) return std::fmod(v.real, 2.0) == (odd ? 1.0 : 0.0) || (odd && std::fmod(v.real, 2.0) == -1.0);
-  return ((in.integer(v, odd ? "odd" : "even") & 1) != 0) == odd;
+  return in.equal(in.binary(Op::kModulo, v, Value::of(int64_t{2})), Value::of(int64_t{odd ? 1 : 0}));
 }
 
 bool is_iterable(const Value& v) {

@@ -216,7 +216,7 @@ struct Sequence {
   Flavor flavor = Flavor::kList;
   std::vector<Value> items;
   int64_t start = 0, stop = 0, step = 1;  // of a range
-  bool consumed = false;                  // an iterator gives its items once
+  std::shared_ptr<Failure> failure;       // of a generator that fails when it is read
 
   bool is_indexable() const { return flavor == Flavor::kList || flavor == Flavor::kTuple || flavor == Flavor::kRange; }
 };
