@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: The Decant authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// The input is a base file of log-probabilities. Whatever opens must hold what it announces: tokens of the vocabulary and
-// rows that can be read and compared. A refusal must name the file.
+// The input is a base file of log-probabilities. Whatever opens must hold what it announces: tokens of the vocabulary
+// and rows that can be read and compared. A refusal must name the file.
 #include <sys/mman.h>
 #include <unistd.h>
 

@@ -19,7 +19,7 @@ import hf_jinja
 
 CONTEXT = {
     "s": "Ωmega  \n  Ξi\tΛ",
-    "t": "ΣξΣξ",
+    "t": "ΨξΨξ",
     "empty": "",
     "n": 7,
     "neg": -3,

@@ -220,7 +220,9 @@ std::vector<Value> Interpreter::iterate(const Value& v) {
       for (size_t at = 0; at < bytes.size();) {
         const Char c = char_at(bytes, at);
         budget_.step();
-        out.push_back(substring(v, c.begin, c.end));
+        Text one;
+        one.append(v.text(), c.begin, c.end);
+        out.push_back(string(std::move(one)));
         at = c.end;
       }
       return out;
@@ -342,7 +344,9 @@ Value Interpreter::attribute(const Value& v, std::string_view name) {
     return undefined(fmt::format("the sandbox does not give access to '{}' of a {}", name, type_name(v)));
   };
   switch (v.kind) {
-    case Kind::kUndefined: fail_undefined(v);
+    case Kind::kUndefined:
+      if (is_internal) return unsafe();
+      fail_undefined(v);
     case Kind::kString:
       if (const std::string_view m = string_method(name); !m.empty()) return method(v, m);
       break;
@@ -1052,6 +1056,7 @@ Interpreter::Flow Interpreter::run_loop(const Node& node, const Value& iterable,
   loop.node = &node;
   loop.scope = scope_;
   const int loop_name = program_.names.find("loop");
+  bool reached_end = false;
   for (; loop.index0 < loop.items.size(); ++loop.index0) {
     budget_.step();
     const Inner inner(&scope_);
@@ -1059,8 +1064,10 @@ Interpreter::Flow Interpreter::run_loop(const Node& node, const Value& iterable,
     if (loop_name >= 0) scope_->variables.emplace_back(loop_name, Value::of(&loop));
     const Flow flow = exec(node.body);
     if (flow == Flow::kBreak) break;
+    reached_end |= flow == Flow::kNext;
   }
-  return Flow::kNext;
+  // jinja2 runs `else` also when each iteration was left by break or continue.
+  return reached_end ? Flow::kNext : exec_scoped(node.otherwise);
 }
 
 void Interpreter::assign(const Node& target, const Value& value) {

@@ -356,7 +356,7 @@ class StringMethods {
     in_.budget().work(bytes_.size());
     const size_t at = from_right ? bytes_.rfind(sep) : bytes_.find(sep);
     if (at == std::string::npos) {
-      const Value empty = in_.string("");
+      const Value empty = in_.string(Text(), self_.string->markup);
       return in_.sequence(
           from_right ? std::vector<Value>{empty, empty, self_} : std::vector<Value>{self_, empty, empty},
           Flavor::kTuple);
