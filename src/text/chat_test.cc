@@ -194,7 +194,7 @@ TEST_F(ChatTest, GemmaTurns) {
 
 TEST_F(ChatTest, ATemplateRefusesInItsOwnWords) {
   open_gemma();
-  expect_refused({{"assistant", "a"}}, "chat template: roles must alternate user/assistant/... (line 8)");
+  expect_refused({{"assistant", "a"}}, "chat template: roles must alternate user/assistant/... (line 9)");
   expect_refused({{"user", "a"}, {"user", "b"}}, "roles must alternate");
   open(kPhi, {"<|user|>", "<|assistant|>", "<|end|>"});
   expect_refused({{"system", "a"}}, "System role not supported");

@@ -345,7 +345,7 @@ Value Interpreter::attribute(const Value& v, std::string_view name) {
   };
   switch (v.kind) {
     case Kind::kUndefined:
-      if (is_internal) return unsafe();
+      if (name == "__class__") return unsafe();  // all objects have it
       fail_undefined(v);
     case Kind::kString:
       if (const std::string_view m = string_method(name); !m.empty()) return method(v, m);
@@ -1066,6 +1066,10 @@ Interpreter::Flow Interpreter::run_loop(const Node& node, const Value& iterable,
     if (flow == Flow::kBreak) break;
     reached_end |= flow == Flow::kNext;
   }
+  // Whoever kept `loop` finds it empty.
+  budget_.give(loop.items.size() * sizeof(Value));
+  loop.items = {};
+  loop.index0 = 0;
   // jinja2 runs `else` also when each iteration was left by break or continue.
   return reached_end ? Flow::kNext : exec_scoped(node.otherwise);
 }

@@ -93,7 +93,7 @@ TEST(Jinja, TrustsWhatItIsTold) {
 }
 
 TEST(Jinja, EndlessWorkEnds) {
-  const std::string loops = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}";
+  const std::string loops = "{% set r = range(9999)|list %}{% for a in r %}{% for b in r %}{% endfor %}{% endfor %}";
   expect_refused("\n" + loops, Code::kExhausted, "line 2: the template takes more than");
   expect_refused("{% macro m() %}{{ m() }}{% endmacro %}\n{{ m() }}", Code::kExhausted, "nested");
   expect_refused("{% macro m(f) %}{{ f(f) }}{% endmacro %}{{ m(m) }}", Code::kExhausted, "nested");
