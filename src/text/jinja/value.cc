@@ -163,10 +163,10 @@ bool Comparer::equal(const Value& a, const Value& b, int depth) {
     case Kind::kDict: {
       if (a.dict == b.dict) return true;
       if (a.dict->entries.size() != b.dict->entries.size()) return false;
-      for (const auto& [key, value] : a.dict->entries) {
+      for (const auto& entry : a.dict->entries) {
         const auto other = std::find_if(b.dict->entries.begin(), b.dict->entries.end(),
-                                        [&](const auto& entry) { return equal(entry.first, key, depth + 1); });
-        if (other == b.dict->entries.end() || !equal(value, other->second, depth + 1)) return false;
+                                        [&](const auto& e) { return equal(e.first, entry.first, depth + 1); });
+        if (other == b.dict->entries.end() || !equal(entry.second, other->second, depth + 1)) return false;
       }
       return true;
     }
