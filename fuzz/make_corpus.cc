@@ -292,6 +292,41 @@ void make_hub(Corpus* corpus) {
   add("name", 5, "owner/name@refs/pr/1:Q4_K_M");
 }
 
+// --- Templates for jinja_fuzz
+
+void make_jinja(Corpus* corpus) {
+  const std::string_view templates[] = {
+      "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m.content|trim + '<|im_end|>\n' }}{% endfor %}"
+      "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}",
+      "{%- if tools %}{%- for tool in tools %}{{- tool | tojson(indent=4, sort_keys=true) }}\n{% endfor %}{% endif -%}",
+      "{% set ns = namespace(last=0, x=[]) %}{% for m in messages[::-1] if m.content is string %}{% set ns.last = "
+      "loop.index0 %}{% set ns.x = ns.x + [m.content.split('\n')[-1].lstrip('\n')] %}{% endfor %}{{ ns.last }}{{ ns.x "
+      "}}",
+      "{% macro f(x, d=1, *) %}{% endmacro %}",
+      "{% macro f(x, d=1) %}{{ x }}{% if x is mapping %}{% for k, v in x|dictsort "
+      "%}{{ k }}: {{ f(v, d + 1) }}{% endfor %}{% endif %}{{ caller() if caller }}{% endmacro %}{{ f(tools[0]) }}{% "
+      "call "
+      "f(s) %}c{% endcall %}",
+      "{{ s.replace(' ', '-').upper()|indent(2) ~ s[1:3] ~ s|length // 2 ** n % 5 - -f }}{{ '%5.1f|%s' % (f, s) }}"
+      "{{ '{0:>9}|{a!r}'.format(s, a=messages) }}",
+      "{{ messages|selectattr('role', 'equalto', 'user')|map(attribute='content')|list|join(', ')|tojson }}{{ "
+      "messages|groupby('role')|list }}{{ range(9)|batch(2, 0)|list }}{{ tools[0].function.name is defined and not 1 > "
+      "2 }}",
+      "{% set x %}{% raw %}{{ a }}{% endraw %}{# c -#} {% endset %}{% filter title %}{{ x }}{% endfilter %}{% with a = "
+      "1, b = "
+      "x %}{{ b|e|safe }}{% endwith %}{% generation %}{% for i in range(5) %}{% if i == 2 %}{% continue %}{% elif i > "
+      "3 %}"
+      "{% break %}{% else %}{{ loop.cycle('a', 'b') }}{% endif %}{% endfor %}{% endgeneration %}",
+      "{% for x in [1, [2, [3]]] recursive %}{{ loop(x) if x is iterable else x }}{% endfor %}{{ strftime_now('%d %b "
+      "%Y') }}"
+      "{% set j = joiner() %}{{ j() }}{% set c = cycler(1, 2) %}{{ c.next() }}{{ raise_exception('no ' ~ s) }}",
+  };
+  size_t number = 0;
+  for (const std::string_view t : templates) {
+    corpus->add(fmt::format("template_{}", number++), Bytes(t.begin(), t.end()));
+  }
+}
+
 }  // namespace
 }  // namespace decant
 
@@ -302,13 +337,14 @@ int main(int argc, char** argv) {
   }
   const std::string folder = argv[1];
   decant::Corpus gguf(folder + "/gguf"), tokenizer(folder + "/tokenizer"), divergence(folder + "/divergence"),
-      safetensors(folder + "/safetensors"), hub(folder + "/hub");
+      safetensors(folder + "/safetensors"), hub(folder + "/hub"), jinja(folder + "/jinja");
   decant::make_gguf(&gguf);
   decant::make_tokenizer(&tokenizer);
   decant::make_divergence(&divergence);
   decant::make_safetensors(&safetensors);
   decant::make_hub(&hub);
-  for (const decant::Corpus* corpus : {&gguf, &tokenizer, &divergence, &safetensors, &hub}) {
+  decant::make_jinja(&jinja);
+  for (const decant::Corpus* corpus : {&gguf, &tokenizer, &divergence, &safetensors, &hub, &jinja}) {
     if (corpus->status().ok()) continue;
     std::fprintf(stderr, "make_corpus: %s\n", corpus->status().message().c_str());
     return 1;

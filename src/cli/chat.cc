@@ -71,12 +71,8 @@ class LineReader {
 
 class Conversation {
  public:
-  Conversation(Session session, const ChatOptions& options, std::unique_ptr<ChatTemplate> chat_template,
-               SamplerOptions sampler)
-      : session_(std::move(session)),
-        options_(options),
-        template_(std::move(chat_template)),
-        sampler_(std::move(sampler)) {
+  Conversation(Session session, const ChatOptions& options, Prompter prompter, SamplerOptions sampler)
+      : session_(std::move(session)), options_(options), prompter_(std::move(prompter)), sampler_(std::move(sampler)) {
     is_terminal_ = ::isatty(STDIN_FILENO) == 1;
     system_ = options.answer.system;
     sequence_ = session_.engine->cache().create_sequence();
@@ -179,7 +175,7 @@ class Conversation {
     std::vector<ChatMessage> messages;
     if (system_) messages.push_back({"system", *system_});
     messages.insert(messages.end(), messages_.begin(), messages_.end());
-    return template_->encode(messages, true);
+    return prompter_.encode(messages);
   }
 
   // The conversation as tokens; the oldest questions and answers are forgotten until there is room for an answer.
@@ -252,7 +248,7 @@ class Conversation {
 
   Session session_;
   const ChatOptions& options_;
-  std::unique_ptr<ChatTemplate> template_;
+  Prompter prompter_;
   SamplerOptions sampler_;
   LineReader lines_;
   std::optional<std::string> system_;
@@ -268,14 +264,14 @@ class Conversation {
 
 Status chat(const ChatOptions& options) {
   DECANT_TRY(Session session, Session::open(options.model));
-  DECANT_TRY(std::unique_ptr<ChatTemplate> chat_template, ChatTemplate::from_tokenizer(*session.tokenizer));
-  if (chat_template == nullptr) {
+  DECANT_TRY(Prompter prompter, Prompter::open(options.answer, *session.tokenizer));
+  if (prompter.chat == nullptr) {
     return Status::unsupported(
         "{}: the model has no chat template (a base model); complete text with `decant run --raw`", session.path);
   }
   DECANT_TRY(SamplerOptions sampler, sampler_options(options.answer, session));
   if (options.model.verbose && sampler.temperature > 0) write_note(fmt::format("seed {}", sampler.seed));
-  return Conversation(std::move(session), options, std::move(chat_template), std::move(sampler)).run();
+  return Conversation(std::move(session), options, std::move(prompter), std::move(sampler)).run();
 }
 
 }  // namespace decant::cli

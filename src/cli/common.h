@@ -30,6 +30,7 @@ using Json = nlohmann::ordered_json;
 Status run(const RunOptions& options);
 Status chat(const ChatOptions& options);
 Status tokenize(const TokenizeOptions& options);
+Status render_template(const TemplateOptions& options);
 Status inspect(const InspectOptions& options);
 Status perplexity_command(const PerplexityCommandOptions& options);
 Status bench(const BenchOptions& options);

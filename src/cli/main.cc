@@ -21,6 +21,7 @@ struct Runner {
   Status operator()(const RunOptions& o) const { return run(o); }
   Status operator()(const ChatOptions& o) const { return chat(o); }
   Status operator()(const TokenizeOptions& o) const { return tokenize(o); }
+  Status operator()(const TemplateOptions& o) const { return render_template(o); }
   Status operator()(const InspectOptions& o) const { return inspect(o); }
   Status operator()(const PerplexityCommandOptions& o) const { return perplexity_command(o); }
   Status operator()(const BenchOptions& o) const { return bench(o); }

@@ -10,6 +10,7 @@
 #include <functional>
 #include <limits>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string_view>
 
 #include "cli/common.h"
@@ -40,12 +41,29 @@ constexpr Spelling kSpellings[] = {
     {"--stop", "--reverse-prompt"},
     {"--log-verbose", "--verbose"},
     {"--n-probs", "--logprobs"},
+    {"--chat-template-file", "--chat-template"},
 };
 
 // Options whose value is free text: what follows one is never an option.
-constexpr std::string_view kTextOptions[] = {
-    "-p",    "--prompt", "-r",     "--reverse-prompt",       "--stop", "-sys", "--system-prompt", "-f", "--file", "-m",
-    "-sysf", "--model",  "--json", "--dry-sequence-breaker", "--lora"};
+constexpr std::string_view kTextOptions[] = {"-p",
+                                             "--prompt",
+                                             "-r",
+                                             "--reverse-prompt",
+                                             "--stop",
+                                             "-sys",
+                                             "--system-prompt",
+                                             "-f",
+                                             "--file",
+                                             "-m",
+                                             "-sysf",
+                                             "--model",
+                                             "--json",
+                                             "--dry-sequence-breaker",
+                                             "--lora",
+                                             "--chat-template",
+                                             "--chat-template-kwargs",
+                                             "--bos",
+                                             "--eos"};
 
 std::vector<std::string> canonical(const std::vector<std::string>& arguments) {
   std::vector<std::string> out;
@@ -356,6 +374,26 @@ void add_sampling(Adder& add, AnswerOptions* a) {
             });
 }
 
+// The text of a file as an option's value.
+CLI::Option* add_file_text(Adder& add, const std::string& names, const std::string& description,
+                           std::optional<std::string>* target) {
+  return add.value(names, "FILE", description, [=](CLI::Option* o, const std::string& file) {
+    Result<std::string> content = read_file(file);
+    if (!content.ok()) throw CLI::ValidationError(o->get_name(false, true), content.status().message());
+    *target = std::move(content).value();
+  });
+}
+
+void add_template_variables(Adder& add, std::string* target) {
+  add.value("--chat-template-kwargs", "JSON",
+            "object with further variables of the chat template, such as '{\"enable_thinking\": false}'",
+            [=](CLI::Option* o, const std::string& text) {
+              const Json json = Json::parse(text, nullptr, false);
+              if (!json.is_object()) refuse(o, "a JSON object", text);
+              *target = text;
+            });
+}
+
 void add_answer(Adder& add, AnswerOptions* a) {
   add.group("Input");
   CLI::Option* text = add.value("--system-prompt", "TEXT", "system message (-sys)",
@@ -368,6 +406,8 @@ void add_answer(Adder& add, AnswerOptions* a) {
               a->system = std::move(content).value();
             })
       ->excludes(text);
+  add_file_text(add, "--chat-template", "file with a Jinja template to use in place of the model's", &a->chat_template);
+  add_template_variables(add, &a->template_variables);
   add.group("Answer");
   add.integer("-n,--predict", &a->predict, -1, kIntMax,
               "tokens of the answer; -1: until the model stops or the context is full");
@@ -411,6 +451,10 @@ std::function<Result<Command>()> define_run(Adder& add) {
     if (o->raw && o->answer.system) {
       return Status::invalid_argument("--system-prompt needs the chat template, which --raw turns off");
     }
+    if (o->raw && (o->answer.chat_template || !o->answer.template_variables.empty())) {
+      return Status::invalid_argument("--raw turns the chat template off; leave out --chat-template{}",
+                                      o->answer.chat_template ? "" : "-kwargs");
+    }
     return Command(*o);
   };
 }
@@ -440,6 +484,44 @@ std::function<Result<Command>()> define_tokenize(Adder& add) {
   add.flag("--show-count", &o->show_count, "print the number of tokens");
   add_model_name(add, &o->model);
   return command_of(o);
+}
+
+std::function<Result<Command>()> define_template(Adder& add) {
+  auto o = std::make_shared<TemplateOptions>();
+  CLI::Option* file =
+      add_file_text(add, "template", "file with a Jinja template; without it, the model's", &o->template_text);
+  file->type_name("");
+  const auto json_file = [&](const std::string& name, const std::string& description, std::string* target) {
+    add.value(name, "FILE", description, [=](CLI::Option* option, const std::string& path) {
+      if (path.empty()) refuse(option, "a file name", path);
+      *target = path;
+    });
+  };
+  add.group("Input");
+  json_file(
+      "--messages",
+      "JSON: a list of messages, or an object such as a server gets (messages, tools, documents, chat_template_kwargs, "
+      "add_generation_prompt); - is stdin (default: -)",
+      &o->conversation);
+  json_file("--tools", "JSON: a list of tools", &o->tools);
+  json_file("--documents", "JSON: a list of documents", &o->documents);
+  add_template_variables(add, &o->template_variables);
+  add.flag("--no-generation-prompt", &o->no_generation_prompt, "end behind the last message");
+  add.value("--now", "SECONDS", "what the template's clock shows, since 1970 (default: the local time)",
+            [o](CLI::Option* option, const std::string& text) {
+              o->now = read_int(option, text, "a whole number of at least 0", 0, kIntMax);
+            });
+  add.text("--bos", "TEXT", &o->bos_token, "bos_token, for a template file");
+  add.text("--eos", "TEXT", &o->eos_token, "eos_token, for a template file");
+  add_json(add, &o->json);
+  add_model_name(add, &o->model);
+  add.app()->get_option("--model")->excludes(file);
+  return [o]() -> Result<Command> {
+    if (!o->template_text && (!o->bos_token.empty() || !o->eos_token.empty())) {
+      return Status::invalid_argument("--bos and --eos go with a template file; a model has its own");
+    }
+    return Command(*o);
+  };
 }
 
 std::function<Result<Command>()> define_inspect(Adder& add) {
@@ -612,6 +694,13 @@ const Definition kDefinitions[] = {
      "  decant tokenize -m gemma3-270m --no-bos --ids -f text.txt\n"
      "  decant tokenize --json - < text.txt\n",
      define_tokenize},
+    {"template", "render a conversation with a chat template",
+     "Examples:\n"
+     "  echo '[{\"role\": \"user\", \"content\": \"Hi\"}]' | decant template\n"
+     "  decant template -m model.gguf --messages chat.json --tools tools.json\n"
+     "  decant template qwen3.jinja --messages chat.json --chat-template-kwargs '{\"enable_thinking\": false}'\n"
+     "  decant template llama2.jinja --bos \"<s>\" --eos \"</s>\" --messages chat.json --json -\n",
+     define_template},
     {"inspect", "show what a model file holds and how it would run here",
      "Examples:\n"
      "  decant inspect\n"

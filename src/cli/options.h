@@ -50,6 +50,8 @@ struct AnswerOptions {
   int predict = -1;                // -n: -1 until the model stops or the context is full
   std::vector<std::string> stops;  // -r
   std::optional<std::string> system;
+  std::optional<std::string> chat_template;  // --chat-template: the text of the file
+  std::string template_variables;            // --chat-template-kwargs: a JSON object, or ""
 };
 
 struct RunOptions {
@@ -73,6 +75,19 @@ struct TokenizeOptions {
   bool no_parse_special = false;
   bool ids = false;
   bool show_count = false;
+  std::string json;
+};
+
+// A conversation as the model would get it.
+struct TemplateOptions {
+  std::string model = "smollm2";
+  std::optional<std::string> template_text;  // the file's; without it, the model's template
+  std::string conversation = "-";            // --messages: a JSON file; "-": stdin
+  std::string tools, documents;              // JSON files, or ""
+  std::string template_variables;            // --chat-template-kwargs
+  bool no_generation_prompt = false;
+  std::string bos_token, eos_token;  // --bos, --eos: with a template file only
+  std::optional<int64_t> now;        // --now: seconds since 1970
   std::string json;
 };
 
@@ -130,8 +145,9 @@ struct Notice {
   std::string text;
 };
 
-using Command = std::variant<Notice, RunOptions, ChatOptions, TokenizeOptions, InspectOptions, PerplexityCommandOptions,
-                             BenchOptions, ConvertCommandOptions, PullOptions, MethodsOptions>;
+using Command =
+    std::variant<Notice, RunOptions, ChatOptions, TokenizeOptions, TemplateOptions, InspectOptions,
+                 PerplexityCommandOptions, BenchOptions, ConvertCommandOptions, PullOptions, MethodsOptions>;
 
 // Parses the arguments after the program's name. kInvalidArgument naming the option, what it expects and what it got.
 Result<Command> parse_arguments(const std::vector<std::string>& arguments);

@@ -14,13 +14,14 @@ namespace {
 // The prompt as the model gets it: in its chat template, or as it stands.
 Result<std::vector<TokenId>> prompt_tokens(const RunOptions& options, const Tokenizer& tokenizer,
                                            const std::string& text) {
-  std::unique_ptr<ChatTemplate> chat_template;
+  Prompter prompter;
   if (!options.raw) {
-    Result<std::unique_ptr<ChatTemplate>> found = ChatTemplate::from_tokenizer(tokenizer);
-    if (!found.ok()) return std::move(found).status().with_context("the model's chat template (--raw does without)");
-    chat_template = std::move(found).value();
+    DECANT_TRY(prompter, Prompter::open(options.answer, tokenizer));
   }
-  if (chat_template == nullptr) {
+  if (prompter.chat == nullptr) {
+    if (!options.answer.template_variables.empty()) {
+      return Status::invalid_argument("--chat-template-kwargs: the model {} has no chat template", options.model.model);
+    }
     if (options.answer.system) {
       return Status::invalid_argument("--system-prompt: the model {} has no chat template to put it in",
                                       options.model.model);
@@ -31,7 +32,7 @@ Result<std::vector<TokenId>> prompt_tokens(const RunOptions& options, const Toke
   std::vector<ChatMessage> messages;
   if (options.answer.system) messages.push_back({"system", *options.answer.system});
   messages.push_back({"user", text});
-  return chat_template->encode(messages, true);
+  return prompter.encode(messages);
 }
 
 Json logprob_json(const Tokenizer& tokenizer, TokenId token, float logprob) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <nlohmann/json.hpp>
 #include <random>
 
 #include "cli/models.h"
@@ -74,6 +75,27 @@ Result<Session> Session::open(const ModelOptions& options, const SessionNeeds& n
         session.load_seconds));
   }
   return session;
+}
+
+Result<Prompter> Prompter::open(const AnswerOptions& options, const Tokenizer& tokenizer) {
+  Prompter out;
+  Result<std::unique_ptr<ChatTemplate>> found =
+      ChatTemplate::from_tokenizer(tokenizer, options.chat_template ? &*options.chat_template : nullptr);
+  if (!found.ok()) {
+    return std::move(found).status().with_context(
+        options.chat_template ? "--chat-template"
+                              : "the model's chat template (--chat-template FILE replaces it, run --raw does without)");
+  }
+  out.chat = std::move(found).value();
+  out.variables = std::make_shared<Json>(
+      options.template_variables.empty() ? Json() : Json::parse(options.template_variables, nullptr, false));
+  return out;
+}
+
+Result<std::vector<TokenId>> Prompter::encode(const std::vector<ChatMessage>& messages) const {
+  Json list = Json::array();
+  for (const ChatMessage& m : messages) list.push_back({{"role", m.role}, {"content", m.content}});
+  return chat->encode({.messages = &list, .variables = variables.get()});
 }
 
 std::vector<TokenId> end_tokens(const Tokenizer& tokenizer) {

@@ -43,6 +43,17 @@ struct Session {
 // The device that the options name.
 Result<std::unique_ptr<Device>> make_device(const ModelOptions& options);
 
+// The chat template that the options name, or the model's, ready to encode conversations. `chat` is nullptr for a model
+// without a template.
+struct Prompter {
+  std::unique_ptr<ChatTemplate> chat;
+  std::shared_ptr<const Json> variables;  // --chat-template-kwargs
+
+  static Result<Prompter> open(const AnswerOptions& options, const Tokenizer& tokenizer);
+  // The conversation up to where the answer begins.
+  Result<std::vector<TokenId>> encode(const std::vector<ChatMessage>& messages) const;
+};
+
 // Tokens that end an answer.
 std::vector<TokenId> end_tokens(const Tokenizer& tokenizer);
 

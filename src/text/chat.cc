@@ -2,202 +2,179 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "text/chat.h"
 
+#include <algorithm>
+#include <nlohmann/json.hpp>
 #include <utility>
 
 namespace decant {
 namespace {
 
-// A piece of the conversation: markers are the template's, contents are the user's.
-struct Piece {
-  std::string text;
-  bool marker;
-};
-using Pieces = std::vector<Piece>;
+using Json = nlohmann::ordered_json;
 
-// What Jinja's trim filter takes off: Python's ASCII white space (the rest of Unicode's is left, it is content).
-std::string trimmed(const std::string& text) {
-  constexpr const char* kSpace = " \t\n\r\v\f\x1c\x1d\x1e\x1f";
-  const size_t begin = text.find_first_not_of(kSpace);
-  if (begin == std::string::npos) return {};
-  return text.substr(begin, text.find_last_not_of(kSpace) - begin + 1);
+// The first whose marker the text holds.
+std::string_view kind_of(std::string_view source) {
+  struct Marker {
+    std::string_view text, name;
+  };
+  static constexpr Marker kMarkers[] = {
+      {"<|im_start|>", "chatml"},
+      {"<start_of_turn>", "gemma"},
+      {"<|start_header_id|>", "llama3"},
+      {"<|channel|>", "harmony"},
+      {"<|start_of_role|>", "granite"},
+      {"<|START_OF_TURN_TOKEN|>", "command-r"},
+      {"<\xEF\xBD\x9CUser\xEF\xBD\x9C>", "deepseek"},
+      {"<|assistant|>", "phi3"},
+      {"[INST]", "llama2"},
+  };
+  for (const Marker& m : kMarkers) {
+    if (source.find(m.text) != std::string_view::npos) return m.name;
+  }
+  return "jinja";
 }
 
-class BuiltInTemplate : public ChatTemplate {
- public:
-  BuiltInTemplate(const Tokenizer& tokenizer, std::string name, bool writes_bos)
-      : tokenizer_(tokenizer), name_(std::move(name)), writes_bos_(writes_bos) {}
-
-  std::string_view name() const override { return name_; }
-
-  Result<std::vector<TokenId>> encode(const std::vector<ChatMessage>& messages, bool generation_prompt) const override {
-    DECANT_TRY(const Pieces pieces, make(messages, generation_prompt));
-    std::vector<TextPart> parts;
-    for (const Piece& p : pieces) parts.push_back({p.text, p.marker});
-    DECANT_TRY(std::vector<TokenId> tokens, tokenizer_.encode(parts, {.add_special = false}));
-    if ((writes_bos_ || tokenizer_.adds_bos()) && tokenizer_.bos() != kNoToken)
-      tokens.insert(tokens.begin(), tokenizer_.bos());
-    return tokens;
-  }
-
-  Result<std::string> render(const std::vector<ChatMessage>& messages, bool generation_prompt) const override {
-    DECANT_TRY(const Pieces pieces, make(messages, generation_prompt));
-    std::string text;
-    if (writes_bos_) text += tokenizer_.text(tokenizer_.bos());
-    for (const Piece& p : pieces) text += p.text;
-    return text;
-  }
-
- protected:
-  virtual Result<Pieces> make(const std::vector<ChatMessage>& messages, bool generation_prompt) const = 0;
-
-  // One turn: marker, content, marker. Neighbouring markers are joined, so that a special token may not straddle
-  // contents.
-  static void add(Pieces* pieces, std::string marker, std::string content, std::string end) {
-    if (!pieces->empty() && pieces->back().marker) {
-      pieces->back().text += marker;
-    } else {
-      pieces->push_back({std::move(marker), true});
-    }
-    if (!content.empty()) pieces->push_back({std::move(content), false});
-    pieces->push_back({std::move(end), true});
-  }
-
-  Status unknown_role(const std::string& role, std::string_view roles) const {
-    return Status::invalid_argument("chat message: the role \"{}\" is unknown to the template {}; it has {}",
-                                    role.substr(0, 80), name_, roles);
-  }
-
- private:
-  const Tokenizer& tokenizer_;
-  std::string name_;
-  bool writes_bos_;
-};
-
-// ChatML (OpenAI): every message between <|im_start|>role and <|im_end|>.
-class ChatMl final : public BuiltInTemplate {
- public:
-  ChatMl(const Tokenizer& tokenizer, std::string default_system)
-      : BuiltInTemplate(tokenizer, "chatml", false), default_system_(std::move(default_system)) {}
-
- protected:
-  Result<Pieces> make(const std::vector<ChatMessage>& messages, bool generation_prompt) const override {
-    Pieces pieces;
-    if (!default_system_.empty() && (messages.empty() || messages[0].role != "system")) {
-      add(&pieces, "<|im_start|>system\n", default_system_, "<|im_end|>\n");
-    }
-    for (const ChatMessage& m : messages) {
-      if (m.role != "system" && m.role != "user" && m.role != "assistant" && m.role != "tool") {
-        return unknown_role(m.role, "system, user, assistant and tool");
-      }
-      add(&pieces, "<|im_start|>" + m.role + "\n", m.content, "<|im_end|>\n");
-    }
-    if (generation_prompt) add(&pieces, "<|im_start|>assistant\n", "", "");
-    return pieces;
-  }
-
- private:
-  std::string default_system_;
-};
-
-// Gemma: turns of user and model in alternation; a system message leads the first turn.
-class GemmaTurns final : public BuiltInTemplate {
- public:
-  explicit GemmaTurns(const Tokenizer& tokenizer) : BuiltInTemplate(tokenizer, "gemma", true) {}
-
- protected:
-  Result<Pieces> make(const std::vector<ChatMessage>& messages, bool generation_prompt) const override {
-    Pieces pieces;
-    std::string system;
-    size_t turn = 0;
-    for (size_t i = 0; i < messages.size(); ++i) {
-      const ChatMessage& m = messages[i];
-      if (m.role == "system" && i == 0) {
-        system = m.content + "\n\n";
-        continue;
-      }
-      if (m.role != "user" && m.role != "assistant")
-        return unknown_role(m.role, "user and assistant in turn, and one system message at the start");
-      if ((m.role == "user") != (turn % 2 == 0)) {
-        return Status::invalid_argument(
-            "chat message {}: the template gemma needs user and assistant in turn, beginning with user; this one is of "
-            "{}",
-            i, m.role);
-      }
-      add(&pieces, m.role == "user" ? "<start_of_turn>user\n" : "<start_of_turn>model\n",
-          std::exchange(system, {}) + trimmed(m.content), "<end_of_turn>\n");
-      ++turn;
-    }
-    if (generation_prompt) add(&pieces, "<start_of_turn>model\n", "", "");
-    return pieces;
-  }
-};
-
-// Llama 3: <|start_header_id|>role<|end_header_id|>, a blank line, the content, <|eot_id|>.
-class Llama3Headers final : public BuiltInTemplate {
- public:
-  explicit Llama3Headers(const Tokenizer& tokenizer) : BuiltInTemplate(tokenizer, "llama3", true) {}
-
- protected:
-  Result<Pieces> make(const std::vector<ChatMessage>& messages, bool generation_prompt) const override {
-    Pieces pieces;
-    for (const ChatMessage& m : messages) {
-      if (m.role != "system" && m.role != "user" && m.role != "assistant")
-        return unknown_role(m.role, "system, user and assistant");
-      add(&pieces, "<|start_header_id|>" + m.role + "<|end_header_id|>\n\n", trimmed(m.content), "<|eot_id|>");
-    }
-    if (generation_prompt) add(&pieces, "<|start_header_id|>assistant<|end_header_id|>\n\n", "", "");
-    return pieces;
-  }
-};
-
-// The system message that a ChatML template writes when the conversation has none, or "": the literal text after
-// "<|im_start|>system" (a line break may be written as \n).
-std::string default_system_of(std::string_view source) {
-  constexpr std::string_view kOpen = "<|im_start|>system";
-  constexpr std::string_view kClose = "<|im_end|>";
-  for (size_t at = source.find(kOpen); at != std::string_view::npos; at = source.find(kOpen, at + 1)) {
-    std::string_view rest = source.substr(at + kOpen.size());
-    if (rest.starts_with("\\n")) {
-      rest.remove_prefix(2);
-    } else if (rest.starts_with("\n")) {
-      rest.remove_prefix(1);
-    } else {
-      continue;
-    }
-    const std::string_view text = rest.substr(0, rest.find(kClose));
-    if (text.size() == rest.size() || text.empty() || text.find_first_of("{}'\"+\\") != std::string_view::npos)
-      continue;
-    return std::string(text);
-  }
-  return {};
+Json as_json(const std::vector<ChatMessage>& messages) {
+  Json list = Json::array();
+  for (const ChatMessage& m : messages) list.push_back({{"role", m.role}, {"content", m.content}});
+  return list;
 }
-
-bool has(std::string_view source, std::string_view text) { return source.find(text) != std::string_view::npos; }
 
 }  // namespace
 
-Result<std::unique_ptr<ChatTemplate>> ChatTemplate::from_tokenizer(const Tokenizer& tokenizer) {
-  const std::string& source = tokenizer.chat_template();
-  if (source.empty()) return std::unique_ptr<ChatTemplate>();
-  const auto knows = [&](std::initializer_list<std::string_view> markers) {
-    for (const std::string_view m : markers) {
-      if (!has(source, m) || tokenizer.find(m) == kNoToken) return false;
-    }
-    return true;
+Result<std::unique_ptr<ChatTemplate>> ChatTemplate::from_source(Source source) {
+  std::unique_ptr<ChatTemplate> chat(new ChatTemplate);
+  const auto compile = [](const std::string& name, const std::string& text) {
+    Result<jinja::Template> compiled = jinja::Template::compile(text);
+    if (compiled.ok()) return compiled;
+    return Result<jinja::Template>(std::move(compiled).status().with_context(
+        name.empty() ? "tokenizer.chat_template" : "tokenizer.chat_template." + name));
   };
-  if (knows({"<|im_start|>", "<|im_end|>"}))
-    return std::unique_ptr<ChatTemplate>(new ChatMl(tokenizer, default_system_of(source)));
-  if (knows({"<start_of_turn>", "<end_of_turn>"})) return std::unique_ptr<ChatTemplate>(new GemmaTurns(tokenizer));
-  // Llama 3.1 and later write a date into every conversation, which only the template itself can say.
-  if (knows({"<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"}) && !has(source, "Cutting Knowledge Date")) {
-    return std::unique_ptr<ChatTemplate>(new Llama3Headers(tokenizer));
+  if (!source.text.empty()) {
+    DECANT_TRY(chat->default_, compile("", source.text));
   }
-  std::string begin = source.substr(0, 60);
-  for (char& c : begin) c = c == '\n' || c == '\r' ? ' ' : c;
-  return Status::unsupported(
-      "tokenizer.chat_template: Decant has ChatML, Gemma's and Llama 3's templates built in, and this is none of them "
-      "(\"{}...\"); use --raw",
-      begin);
+  for (const auto& [name, text] : source.named) {
+    DECANT_TRY(jinja::Template compiled, compile(name, text));
+    chat->named_.emplace_back(name, std::move(compiled));
+  }
+  chat->name_ = kind_of(source.text.empty() && !source.named.empty() ? source.named[0].second : source.text);
+  chat->bos_token_ = std::move(source.bos_token);
+  chat->eos_token_ = std::move(source.eos_token);
+  return chat;
+}
+
+Result<std::unique_ptr<ChatTemplate>> ChatTemplate::from_tokenizer(const Tokenizer& tokenizer,
+                                                                   const std::string* replacement) {
+  Source source;
+  if (replacement != nullptr) {
+    source.text = *replacement;
+  } else {
+    source.text = tokenizer.chat_template();
+    source.named = tokenizer.named_chat_templates();
+    if (source.text.empty() && source.named.empty()) return std::unique_ptr<ChatTemplate>();
+  }
+  if (tokenizer.bos() != kNoToken) source.bos_token = tokenizer.text(tokenizer.bos());
+  if (tokenizer.eos() != kNoToken) source.eos_token = tokenizer.text(tokenizer.eos());
+  DECANT_TRY(std::unique_ptr<ChatTemplate> chat, from_source(std::move(source)));
+  chat->tokenizer_ = &tokenizer;
+  return chat;
+}
+
+Result<const jinja::Template*> ChatTemplate::choose(const ChatInput& input) const {
+  const auto named = [&](std::string_view name) -> const jinja::Template* {
+    for (const auto& [n, t] : named_) {
+      if (n == name) return &t;
+    }
+    return nullptr;
+  };
+  const jinja::Template* chosen = nullptr;
+  if (input.tools != nullptr && !input.tools->is_null()) chosen = named("tool_use");
+  if (chosen == nullptr && default_) chosen = &*default_;
+  if (chosen == nullptr) chosen = named("default");
+  if (chosen == nullptr && default_ == std::nullopt && named_.empty()) {
+    static const Result<jinja::Template> empty = jinja::Template::compile("");
+    if (empty.ok()) chosen = &*empty;
+  }
+  if (chosen == nullptr) {
+    std::string names;
+    for (const auto& [n, t] : named_) names += (names.empty() ? "" : ", ") + n;
+    return Status::invalid_argument("the model has no default chat template, only: {}; give one with --chat-template",
+                                    names);
+  }
+  return chosen;
+}
+
+Result<jinja::Text> ChatTemplate::render(const ChatInput& input) const {
+  if (input.messages == nullptr || !input.messages->is_array())
+    return Status::invalid_argument("messages: expected a list of messages");
+  for (size_t i = 0; i < input.messages->size(); ++i) {
+    const Json& m = (*input.messages)[i];
+    if (!m.is_object()) return Status::invalid_argument("messages[{}]: expected an object with role and content", i);
+    if (!m.contains("role") || !m["role"].is_string())
+      return Status::invalid_argument("messages[{}]: the role is missing", i);
+  }
+  if (input.tools != nullptr && !input.tools->is_null() && !input.tools->is_array())
+    return Status::invalid_argument("tools: expected a list of tools");
+  DECANT_TRY(const jinja::Template* chosen, choose(input));
+
+  const Json none, prompt = input.generation_prompt, bos = bos_token_, eos = eos_token_;
+  using jinja::Origin;
+  std::vector<jinja::Variable> variables;
+  const auto set = [&](std::string_view name, const Json* value, Origin origin) {
+    const auto old =
+        std::find_if(variables.begin(), variables.end(), [&](const jinja::Variable& v) { return v.name == name; });
+    const jinja::Variable variable{name, value, origin};
+    if (old == variables.end()) {
+      variables.push_back(variable);
+    } else {
+      *old = variable;
+    }
+  };
+  if (!bos_token_.empty()) set("bos_token", &bos, Origin::kTemplate);
+  if (!eos_token_.empty()) set("eos_token", &eos, Origin::kTemplate);
+  set("messages", input.messages, Origin::kMessages);
+  set("tools", input.tools != nullptr ? input.tools : &none, Origin::kContent);
+  set("documents", input.documents != nullptr ? input.documents : &none, Origin::kContent);
+  set("add_generation_prompt", &prompt, Origin::kContent);
+  if (input.variables != nullptr) {
+    if (!input.variables->is_object() && !input.variables->is_null())
+      return Status::invalid_argument("variables of the chat template: expected an object");
+    for (const auto& [name, value] : input.variables->items()) {
+      if (name == "messages") return Status::invalid_argument("variables of the chat template: 'messages' is taken");
+      set(name, &value, Origin::kContent);
+    }
+  }
+  Result<jinja::Text> text = chosen->render(variables, {.limits = {}, .now = input.now});
+  if (!text.ok()) return std::move(text).status().with_context("chat template");
+  return text;
+}
+
+Result<std::string> ChatTemplate::render(const std::vector<ChatMessage>& messages, bool generation_prompt) const {
+  const Json list = as_json(messages);
+  DECANT_TRY(const jinja::Text text, render({.messages = &list, .generation_prompt = generation_prompt}));
+  return text.bytes();
+}
+
+Result<std::vector<TokenId>> ChatTemplate::encode(const ChatInput& input) const {
+  if (tokenizer_ == nullptr) return Status::invalid_argument("this chat template has no vocabulary to encode with");
+  DECANT_TRY(const jinja::Text text, render(input));
+  std::vector<TextPart> parts;
+  size_t begin = 0;
+  for (const jinja::Text::Run& run : text.runs()) {
+    parts.push_back({std::string_view(text.bytes()).substr(begin, run.end - begin), !run.content});
+    begin = run.end;
+  }
+  DECANT_TRY(std::vector<TokenId> tokens, tokenizer_->encode(parts, {.add_special = false}));
+  const TokenId bos = tokenizer_->bos();
+  if (tokenizer_->adds_bos() && bos != kNoToken && (tokens.empty() || tokens[0] != bos)) {
+    tokens.insert(tokens.begin(), bos);
+  }
+  return tokens;
+}
+
+Result<std::vector<TokenId>> ChatTemplate::encode(const std::vector<ChatMessage>& messages,
+                                                  bool generation_prompt) const {
+  const Json list = as_json(messages);
+  return encode({.messages = &list, .generation_prompt = generation_prompt});
 }
 
 }  // namespace decant

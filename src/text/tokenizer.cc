@@ -97,6 +97,8 @@ class TokenizerLoader {
     DECANT_TRY_STATUS(read_kinds());
     DECANT_TRY_STATUS(read_special_ids());
     DECANT_TRY(more_ends_, read_numbers("decant.tokenizer.eos_token_ids"));
+    DECANT_TRY(const std::optional<bool> leftmost, file_.get_bool("decant.tokenizer.leftmost"));
+    from_checkpoint_ = leftmost.value_or(false);
     find_ends();
     make_pieces();
     DECANT_TRY_STATUS(make_special());
@@ -116,10 +118,34 @@ class TokenizerLoader {
     t->pre_ = pre_name_;
     DECANT_TRY(const std::optional<std::string_view> chat, file_.get_string("tokenizer.chat_template"));
     if (chat) t->chat_template_ = *chat;
+    DECANT_TRY(t->named_chat_templates_, read_named_chat_templates());
     return std::shared_ptr<const Tokenizer>(std::move(t));
   }
 
  private:
+  Result<std::vector<std::pair<std::string, std::string>>> read_named_chat_templates() {
+    std::vector<std::pair<std::string, std::string>> out;
+    DECANT_TRY(const std::shared_ptr<const GgufArray> array, file_.get_array("tokenizer.chat_templates"));
+    if (!array || array->size() == 0) return out;
+    const auto* names = std::get_if<std::vector<std::string_view>>(&array->values);
+    if (names == nullptr)
+      return Status::corrupt("{}: tokenizer.chat_templates is not an array of strings", file_.path());
+    constexpr size_t kMaxTemplates = 64;
+    if (names->size() > kMaxTemplates) {
+      return Status::corrupt("{}: tokenizer.chat_templates has {} names; at most {}", file_.path(), names->size(),
+                             kMaxTemplates);
+    }
+    for (const std::string_view name : *names) {
+      const std::string key = fmt::format("tokenizer.chat_template.{}", name);
+      DECANT_TRY(const std::optional<std::string_view> text, file_.get_string(key));
+      if (!text)
+        return Status::corrupt("{}: tokenizer.chat_templates names {}, which is missing", file_.path(),
+                               key.substr(0, 120));
+      out.emplace_back(name, *text);
+    }
+    return out;
+  }
+
   Status read_pre_tokenizer() {
     DECANT_TRY(const std::optional<std::string_view> name, file_.get_string("tokenizer.ggml.pre"));
     pre_name_ = name.value_or(bpe_ ? "gpt-2" : "default");
@@ -214,8 +240,7 @@ class TokenizerLoader {
                                  normalizer->substr(0, 80));
     }
     t->nfc_ = normalizer.has_value();
-    DECANT_TRY(const std::optional<bool> leftmost, file_.get_bool("decant.tokenizer.leftmost"));
-    t->leftmost_ = leftmost.value_or(false);
+    t->leftmost_ = from_checkpoint_;
     DECANT_TRY(const std::optional<std::string_view> prefix, file_.get_string("decant.tokenizer.space_prefix"));
     if (!prefix || *prefix == "each") return {};
     if (*prefix != "each_without" && *prefix != "first_without") {
@@ -246,6 +271,8 @@ class TokenizerLoader {
     for (const std::string_view text : kEndTexts) {
       const TokenId id = t.find(text);
       if (id < 0) continue;
+      // A checkpoint says which tokens are special; others are text that happens to read so.
+      if (from_checkpoint_ && t.kinds[id] == TokenKind::kNormal) continue;
       t.is_end[id] = true;
       // Converters have written these as plain text; nobody's text may end an answer.
       t.kinds[id] = TokenKind::kControl;
@@ -337,9 +364,8 @@ class TokenizerLoader {
       return Status::corrupt("{}: tokenizer.ggml.merges is not an array of strings", file_.path());
     }
     DECANT_TRY(const std::optional<bool> ignore_merges, file_.get_bool("decant.tokenizer.ignore_merges"));
-    DECANT_TRY(const std::optional<bool> leftmost, file_.get_bool("decant.tokenizer.leftmost"));
     PreTokenizer pre = *pre_;
-    pre.drops_bytes = leftmost.value_or(false);
+    pre.drops_bytes = from_checkpoint_;
     pre.ignore_merges = ignore_merges.value_or(pre.ignore_merges);
     return BpeTokenizer::make(std::move(tables_), pre,
                               merges == nullptr ? std::span<const std::string_view>() : std::span(*merges),
@@ -378,6 +404,7 @@ class TokenizerLoader {
   TokenId bos_ = kNoToken, eos_ = kNoToken, unknown_ = kNoToken, eot_ = kNoToken, eom_ = kNoToken;
   bool add_bos_ = false, add_eos_ = false, space_prefix_ = false;
   std::vector<int64_t> more_ends_;
+  bool from_checkpoint_ = false;  // by formats/hf_tokenizer.h
 };
 
 Result<std::shared_ptr<const Tokenizer>> Tokenizer::from_gguf(const GgufFile& file) {

@@ -10,6 +10,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/status.h"
@@ -88,6 +89,8 @@ class Tokenizer {
   std::string_view pre_tokenizer() const { return pre_; }
   // tokenizer.chat_template, or "".
   const std::string& chat_template() const { return chat_template_; }
+  // tokenizer.chat_template.NAME for each NAME of tokenizer.chat_templates: name and text.
+  const std::vector<std::pair<std::string, std::string>>& named_chat_templates() const { return named_chat_templates_; }
 
  protected:
   struct Tables;  // tokenizer_tables.h
@@ -118,6 +121,7 @@ class Tokenizer {
 
   bool add_bos_ = false, add_eos_ = false, space_prefix_ = false;
   std::string algorithm_, pre_, chat_template_;
+  std::vector<std::pair<std::string, std::string>> named_chat_templates_;
 };
 
 // Turns a stream of tokens into a stream of text that never ends inside a UTF-8 character. A value: a copy is a fork.
