@@ -269,6 +269,30 @@ void make_safetensors(Corpus* corpus) {
   add("nested", R"({"a":[[[[[[[[[[[[1]]]]]]]]]]]]})", 0);
 }
 
+void make_hf_tokenizer(Corpus* corpus) {
+  const auto add = [&](const std::string& name, const std::string& text) {
+    corpus->add(name, Bytes(text.begin(), text.end()));
+  };
+  const std::string bytes = R"({"type":"ByteLevel","add_prefix_space":false,"use_regex":true})";
+  const std::string bpe =
+      R"({"model":{"type":"BPE","ignore_merges":true,"vocab":{"H":0,"e":1,"l":2,"He":3,"\u0120":4},)"
+      R"("merges":["H e",["l","l"]]},"normalizer":{"type":"NFC"},"added_tokens":[{"id":5,"content":)"
+      R"("<|x|>","special":true,"lstrip":true,"rstrip":true,"single_word":true}],"pre_tokenizer":)";
+  add("bpe", bpe + bytes + "}");
+  add("digits",
+      bpe + R"({"type":"Sequence","pretokenizers":[{"type":"Digits","individual_digits":true},)" + bytes + "]}}");
+  add("post",
+      bpe + bytes + R"(,"post_processor":{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"<|x|>"}}]}})");
+  std::string both = bpe + bytes + "}";
+  both.push_back('\0');
+  add("config", both + R"({"eos_token":{"content":"<|x|>"},"chat_template":[{"name":"default","template":"x"}]})");
+  add("spm",
+      "{\"model\":{\"byte_fallback\":true,\"unk_token\":\"<unk>\",\"vocab\":{\"<unk>\":0,\"<0x0A>\":1,\"a\":2,"
+      "\"\xE2\x96\x81\":3,\"\xE2\x96\x81"
+      "a\":4},\"merges\":[\"\xE2\x96\x81 a\"]},\"pre_tokenizer\":{\"type\":"
+      "\"Metaspace\",\"replacement\":\"\xE2\x96\x81\",\"prepend_scheme\":\"first\",\"split\":false}}");
+}
+
 void make_hub(Corpus* corpus) {
   const std::string sum(64, 'a'), commit(40, 'b');
   const auto add = [&](const std::string& name, char kind, const std::string& text) {
@@ -337,14 +361,16 @@ int main(int argc, char** argv) {
   }
   const std::string folder = argv[1];
   decant::Corpus gguf(folder + "/gguf"), tokenizer(folder + "/tokenizer"), divergence(folder + "/divergence"),
-      safetensors(folder + "/safetensors"), hub(folder + "/hub"), jinja(folder + "/jinja");
+      safetensors(folder + "/safetensors"), hf_tokenizer(folder + "/hf_tokenizer"), hub(folder + "/hub"),
+      jinja(folder + "/jinja");
   decant::make_gguf(&gguf);
   decant::make_tokenizer(&tokenizer);
   decant::make_divergence(&divergence);
   decant::make_safetensors(&safetensors);
+  decant::make_hf_tokenizer(&hf_tokenizer);
   decant::make_hub(&hub);
   decant::make_jinja(&jinja);
-  for (const decant::Corpus* corpus : {&gguf, &tokenizer, &divergence, &safetensors, &hub, &jinja}) {
+  for (const decant::Corpus* corpus : {&gguf, &tokenizer, &divergence, &safetensors, &hf_tokenizer, &hub, &jinja}) {
     if (corpus->status().ok()) continue;
     std::fprintf(stderr, "make_corpus: %s\n", corpus->status().message().c_str());
     return 1;

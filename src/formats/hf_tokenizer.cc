@@ -119,6 +119,7 @@ class HfTokenizerReader {
       }
     }
     if (deepest > 64) return corrupt(file, "nested too deeply");
+    if (text.find('\0') != std::string::npos) return corrupt(file, "a zero byte in a JSON text");
     json value = json::parse(text, nullptr, false);
     if (!value.is_object()) return corrupt(file, "no JSON object; download it again");
     return value;

@@ -48,6 +48,8 @@ class StrictParser final : public nlohmann::json_sax<json> {
  public:
   bool parse(std::string_view text) {
     stack_.clear();
+    // The parser takes a zero byte for the end.
+    if (text.find('\0') != std::string_view::npos) return fail("a zero byte");
     return json::sax_parse(text.begin(), text.end(), this) && stack_.empty() && done_;
   }
   const json& value() const { return root_; }

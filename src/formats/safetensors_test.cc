@@ -72,6 +72,7 @@ TEST(Safetensors, ContradictionsAreRefusedByTensor) {
   expect(status_of(file_of("{", 0)), Code::kCorrupt, "no JSON at byte");
   expect(status_of(file_of("[]", 0)), Code::kCorrupt, "no JSON object");
   expect(status_of(file_of("{} x", 0)), Code::kCorrupt, "header");
+  expect(status_of(file_of(std::string("{}\0x", 4), 0)), Code::kCorrupt, "a zero byte");
   Bytes cut = file_of(R"({"w":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}})", 4);
   cut.pop_back();
   expect(status_of(cut), Code::kCorrupt, "the file has 3 bytes of data");

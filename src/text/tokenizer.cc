@@ -290,7 +290,10 @@ class TokenizerLoader {
     }
     // gpt-oss writes its channel markers as control tokens, but they are part of what it says.
     for (const std::string_view text : {"<|channel|>", "<|message|>", "<|start|>", "<|constrain|>"}) {
-      if (const TokenId id = t.find(text); id >= 0) t.kinds[id] = TokenKind::kUserDefined;
+      const TokenId id = t.find(text);
+      if (id < 0) continue;
+      if (t.is_hidden(id)) shown_markers_.push_back(id);
+      t.kinds[id] = TokenKind::kUserDefined;
     }
   }
 
@@ -342,7 +345,9 @@ class TokenizerLoader {
       const TokenId id = static_cast<TokenId>(i);
       if (text.empty() || (!t.is_hidden(id) && t.kinds[i] != TokenKind::kUserDefined)) continue;
       if (t.find(text) != id) continue;  // a second token of the same text
-      SpecialTokens::Token token{.id = id, .control = t.is_hidden(id)};
+      // Markers that are shown are still no text of a user's.
+      const bool marker = std::find(shown_markers_.begin(), shown_markers_.end(), id) != shown_markers_.end();
+      SpecialTokens::Token token{.id = id, .control = marker || t.is_hidden(id)};
       token.strip_left = (bpe_ && pre_->strip_mask && text == "<mask>") || (modern_bert && text == "[MASK]");
       token.strip_right = phi3 && text != "<unk>" && text != "<s>" && text != "<|endoftext|>";
       if (!flags_of.empty()) {
@@ -404,6 +409,7 @@ class TokenizerLoader {
   TokenId bos_ = kNoToken, eos_ = kNoToken, unknown_ = kNoToken, eot_ = kNoToken, eom_ = kNoToken;
   bool add_bos_ = false, add_eos_ = false, space_prefix_ = false;
   std::vector<int64_t> more_ends_;
+  std::vector<TokenId> shown_markers_;
   bool from_checkpoint_ = false;  // by formats/hf_tokenizer.h
 };
 
