@@ -40,6 +40,9 @@ const PullableModel* find_pullable(std::string_view name);
 Result<std::string> cache_folder();
 Result<std::string> pulled_path(const PullableModel& model);
 
+// Names that -m takes on this machine, one a line.
+std::string available_models();
+
 // The file that -m means: a pulled model's name, or a path. kNotFound saying what to do.
 Result<std::string> resolve_model(const std::string& name_or_path);
 
