@@ -25,11 +25,11 @@ int fail(const decant::Status& status) {
   return 1;
 }
 
-// What followed the last occurrence of the longest suffix of `tokens` that occurred before.
+// What followed the longest suffix of `tokens` that occurred before, where it did first.
 Tokens find_draft(const Tokens& tokens) {
   for (size_t n = std::min(kLongestMatch, tokens.size() - 1); n > 0; --n) {
     const auto suffix = tokens.end() - static_cast<std::ptrdiff_t>(n);
-    const auto found = std::find_end(tokens.begin(), tokens.end() - 1, suffix, tokens.end());
+    const auto found = std::search(tokens.begin(), tokens.end() - 1, suffix, tokens.end());
     if (found == tokens.end() - 1) continue;
     const auto begin = found + static_cast<std::ptrdiff_t>(n);
     return {begin, begin + std::min<std::ptrdiff_t>(kDraft, tokens.end() - begin)};

@@ -40,7 +40,8 @@ class PackageTest(unittest.TestCase):
         cls.model = cls.folder / "tiny.gguf"
         call(MAKE_TINY_MODEL, "llama", cls.model)
         cls.version = call(cls.prefix / "bin/decant", "--version").split()[1]
-        cls.expected = call(cls.prefix / "bin/decant", "run", "-m", cls.model, "--raw", "the cat", "-n", "8", "--temp", "0")
+        cls.expected = call(cls.prefix / "bin/decant", "run", "-m", cls.model, "--raw", "in the end", "-n", "8", "--temp", "0")
+        assert len(cls.expected) > 8, cls.expected
 
     @classmethod
     def tearDownClass(cls):
@@ -51,7 +52,7 @@ class PackageTest(unittest.TestCase):
                     *options, **kwargs)
 
     def check_consumer(self, program):
-        self.assertEqual(call(program, self.model, "the cat"), f"{self.version}\n{self.expected}")
+        self.assertEqual(call(program, self.model, "in the end"), f"{self.version}\n{self.expected}")
 
     def test_a_project_finds_builds_and_runs_it(self):
         minor = ".".join(self.version.split(".")[:2])
@@ -66,7 +67,7 @@ class PackageTest(unittest.TestCase):
             wanted.append(f"0.{minor - 1}")
         for version in wanted:
             output = self.configure(SOURCE / "tests/package", "refused", f"-DWANTED_VERSION={version}", check=False)
-            self.assertRegex(output, rf"compatible with\s+requested\s+version\s+\"{re.escape(version)}\"")
+            self.assertIn(f'compatible with requested version "{version}"', " ".join(output.split()))
 
     def test_the_examples_are_a_project_of_their_own(self):
         output = self.configure(SOURCE / "examples", "examples")

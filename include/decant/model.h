@@ -23,7 +23,7 @@ struct LoadOptions {
   std::string device = "cpu";  // "cpu", or "cuda": the first CUDA device
   int threads = 0;             // of the cpu device, 0 to 256; 0: all that this process may use
   std::string kernels;         // name of a kernel table, see `decant methods`; "": the fastest here
-  // Called with the share of bytes loaded, 0 to 1, from the loading thread. May be empty.
+  // Called with the share of bytes loaded, 0 to 1, from the loading thread; at the end with 1. May be empty.
   std::function<void(double share)> on_progress;
 };
 

@@ -204,10 +204,11 @@ TEST_F(ApiTest, InfoAndProgressAreThoseOfTheFile) {
 }
 
 TEST_F(ApiTest, TextSurvivesTokens) {
-  const std::string text = "then \xFF\x00 it is \xE2\x82\xAC<|im_end|>";
+  const std::string text("then \xFF\0 it is \xE2\x82\xAC<|im_end|>", 27);
   const Result<std::vector<TokenId>> encoded = model_->tokenize(text);
   ASSERT_TRUE(encoded.ok());
   EXPECT_EQ(model_->detokenize(*encoded), text);
+  EXPECT_EQ(text.substr(17), "<|im_end|>");
   const Result<std::vector<TokenId>> special = model_->tokenize(text, {.parse_special = true});
   ASSERT_TRUE(special.ok());
   EXPECT_EQ(special->back(), 2);
@@ -238,7 +239,9 @@ TEST_F(ApiTest, CompletionsAreTheEnginesAndNeighboursChangeNothing) {
   plain.prompt = tokens("the cat in the hat");
   plain.sampler.seed = 5;
   plain.sampler.ignore_eos = true;
-  plain.sampler.end_tokens = {2};
+  for (TokenId t = 0; t < testing::kTinyVocab; ++t) {
+    if (model_->is_end(t)) plain.sampler.end_tokens.push_back(t);
+  }
   plain.sampler.n_ctx = 512;
   plain.max_tokens = 12;
   plain.n_logprobs = 2;
@@ -506,8 +509,8 @@ TEST_F(ApiTest, BadStepsAreRefusedAndChangeNothing) {
   expect(step(make(bad)), Code::kInvalidArgument, "token -1");
   expect(step(make(worse)), Code::kInvalidArgument, "token 300");
   expect(step(make(many)), Code::kInvalidArgument, "65 rows");
-  expect(step(make(two, {2})), Code::kInvalidArgument, "2");
-  expect(step(make(two, {-1})), Code::kInvalidArgument, "-1");
+  expect(step(make(two, {2})), Code::kInvalidArgument, "not in the slice");
+  expect(step(make(two, {-1})), Code::kInvalidArgument, "not in the slice");
   expect(step({.sequence = seq, .tokens = two, .parents = parents, .logits = {}}), Code::kInvalidArgument, "parent");
   expect(step({.sequence = seq, .tokens = two, .parents = short_parents, .logits = {}}), Code::kInvalidArgument,
          "parent");

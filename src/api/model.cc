@@ -69,6 +69,7 @@ Result<LanguageModel> LanguageModel::load(const std::string& path, const LoadOpt
       };
     }
     DECANT_TRY(impl->model, Model::load(file, *impl->device, progress));
+    if (progress) progress(1.0);
     DECANT_TRY_STATUS(thrown);
     for (TokenId t = 0; t < tokenizer.vocab_size(); ++t) {
       if (tokenizer.is_end(t)) impl->end_tokens.push_back(t);

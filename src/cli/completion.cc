@@ -64,7 +64,7 @@ _decant() {
   # --option=value comes as three words.
   if [[ $cur == '=' ]]; then
     cur=
-  elif [[ $prev == '=' && COMP_CWORD -gt 2 ]]; then
+  elif [[ $prev == '=' && $COMP_CWORD -gt 2 ]]; then
     prev=${COMP_WORDS[COMP_CWORD-2]}
   fi
 )sh";
@@ -92,7 +92,7 @@ std::string bash_script(const ProgramDescription& program) {
   std::string out(kBashStart);
   std::vector<std::string> commands;
   for (const CommandDescription& c : program.commands) commands.push_back(c.name);
-  out += fmt::format("  if [[ COMP_CWORD -eq 1 ]]; then\n    _decant_words {}\n    return\n  fi\n  case $command in\n",
+  out += fmt::format("  if [[ $COMP_CWORD -eq 1 ]]; then\n    _decant_words {}\n    return\n  fi\n  case $command in\n",
                      quoted(join(commands, " ") + " " + all_names(program.program)));
   for (const CommandDescription& c : program.commands) {
     out += fmt::format("    {})\n      case $prev in\n", c.name);
@@ -255,7 +255,7 @@ void add_markdown(const CommandDescription& c, std::string* out) {
   for (const OptionDescription& o : c.options) {
     if (o.is_argument) *out += o.required ? " " + o.names[0] : " [" + o.names[0] + "]";
   }
-  *out += fmt::format("\n\nThe command: {}.\n", markdown_text(c.summary));
+  *out += "\n";
   std::vector<std::string> groups;
   for (const OptionDescription& o : c.options) {
     if (std::find(groups.begin(), groups.end(), o.group) == groups.end()) groups.push_back(o.group);

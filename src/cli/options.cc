@@ -677,10 +677,8 @@ class Parser {
 
  private:
   CommandDescription describe_command(const CLI::App& command, const char* examples) const {
-    CommandDescription out{.name = command.get_name(),
-                           .summary = command.get_description(),
-                           .examples = examples,
-                           .options = {}};
+    CommandDescription out{
+        .name = command.get_name(), .summary = command.get_description(), .examples = examples, .options = {}};
     for (const CLI::Option* option : command.get_options()) {
       if (!option->get_group().empty()) out.options.push_back(describe_option(*option));
     }
