@@ -76,6 +76,18 @@ class ExamplesTest(unittest.TestCase):
         result = self.example("chat", self.models["llama"], stdin=b"the cat\nin the hat\n")
         self.assertRegex(result.stderr.decode().splitlines()[1], r"\A\[[1-9]\d* tokens known")
 
+    def test_the_guide_shows_code_of_the_examples(self):
+        root = pathlib.Path(__file__).resolve().parent.parent
+
+        def stripped(text):
+            return "\n".join(line.strip() for line in text.strip().splitlines())
+
+        programs = [stripped(path.read_text()) for path in (root / "examples").glob("*.cc")]
+        snippets = re.findall(r"(?ms)^```cpp\n(.*?)^```$", (root / "docs/api.md").read_text())
+        self.assertGreater(len(snippets), 3)
+        for snippet in snippets:
+            self.assertTrue(any(stripped(snippet) in program for program in programs), f"in no program of examples/:\n{snippet}")
+
     def test_failures_are_one_line(self):
         missing = os.path.join(self._folder.name, "none.gguf")
         for name in ("chat", "batch", "prompt_lookup", "beam_search"):
