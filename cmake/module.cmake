@@ -17,7 +17,9 @@ if(DECANT_SANITIZE)
     $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${DECANT_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer>)
   target_link_options(decant_flags INTERFACE -fsanitize=${DECANT_SANITIZE})
 endif()
-target_include_directories(decant_flags INTERFACE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/include)
+# version.h is generated, from project().
+configure_file(${CMAKE_SOURCE_DIR}/include/decant/version.h.in ${CMAKE_BINARY_DIR}/include/decant/version.h @ONLY)
+target_include_directories(decant_flags INTERFACE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/include ${CMAKE_BINARY_DIR}/include)
 
 function(decant_module name)
   cmake_parse_arguments(ARG "" "" "DEPENDS;PRIVATE;TEST" ${ARGN})

@@ -23,7 +23,7 @@ if [ -z "$tool" ]; then
   exit 0
 fi
 
-mapfile -d '' files < <(find src fuzz tests \( -name '*.cc' -o -name '*.h' -o -name '*.cu' \) -print0 | sort -z)
+mapfile -d '' files < <(find include src examples fuzz tests \( -name '*.cc' -o -name '*.h' -o -name '*.cu' \) -print0 | sort -z)
 if ! output=$("$tool" "${mode[@]}" "${files[@]}" 2>&1); then
   # One line for each place, without the source excerpts.
   grep -E '(error|warning):' <<<"$output" | head -n 40

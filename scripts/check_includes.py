@@ -9,6 +9,8 @@ test_util.h also of what TEST reaches. Libraries follow the same lists. Besides:
 
   - headers that PRIVATE_HEADERS names stay inside their module;
   - intrinsics and CUDA headers occur in src/kernels only, and so does DevPtr::raw() (tests excepted);
+  - public headers, include/decant, include each other and the standard library; src/ includes those of a module that it may see
+    (PUBLIC_OWNERS), and no header of src/ defines a type that has a public one's name;
   - every header begins with the SPDX lines and has #pragma once, except the parts of kernels that are compiled once per target.
 
 Prints file:line, who includes what and what is allowed; exit code 1 when something is wrong. --self-test breaks each rule in a small
@@ -34,6 +36,11 @@ PRIVATE_HEADERS = (
     "text/tokenizer_tables.h",
     "text/unicode.h",
 )
+
+# Which module implements a public header; the others are of module api.
+PUBLIC_OWNERS = {"decant/status.h": "base", "decant/version.h": "base"}
+STANDARD_HEADER = re.compile(r"^[a-z_]+$")
+PUBLIC_TYPE = re.compile(r"^(?:class|struct|enum class|enum) (?:\[\[\w+\]\] )?(\w+)(?: final)?(?: :[^:].*)? \{", re.MULTILINE)
 
 # Included several times, inside a namespace per target.
 INCLUDED_PER_TARGET = ("kernels/cpu/simd.h", "*-inl.h")
@@ -100,6 +107,34 @@ def check_cycles(modules):
     return [f"CMakeLists.txt: module {m} depends on itself" for m in modules if m in reach(modules, modules[m].depends)]
 
 
+def public_header(root, target):
+    """The file of a public header; version.h is generated from version.h.in."""
+    return next((p for p in (root / "include" / target, root / "include" / (target + ".in")) if p.is_file()), None)
+
+
+def check_public(root, path):
+    """Problems of a public header and the types that it defines."""
+    relative = path.relative_to(root).as_posix()
+    text = path.read_text()
+    problems = [p.replace("src/", "", 1) for p in check_header(relative.removesuffix(".in"), text.splitlines())]
+    for number, line in enumerate(text.splitlines(), 1):
+        found = INCLUDE.match(line)
+        if not found:
+            continue
+        quote, target = found.groups()
+        good = STANDARD_HEADER.match(target) if quote == "<" else target.startswith("decant/") and public_header(root, target)
+        if not good:
+            problems.append(f"{relative}:{number}: a public header includes {target}; allowed: the standard library and include/decant")
+    return problems, PUBLIC_TYPE.findall(text)
+
+
+def check_clashes(relative, text, types):
+    """Two types of one name in namespace decant would break the one-definition rule."""
+    if not relative.endswith(".h") or "\nnamespace decant {\n" not in text:
+        return []
+    return [f"src/{relative}: {name} is a public type (include/decant); take another name" for name in PUBLIC_TYPE.findall(text) if name in types]
+
+
 def check_header(relative, lines):
     problems = []
     for i, prefix in enumerate(SPDX):
@@ -139,6 +174,13 @@ def check_file(root, modules, path):
             if target.startswith("gtest/") and not is_test and own.name != "testing":
                 problems.append(f"{where}: <{target}> outside a test")
             continue
+        if target.startswith("decant/"):
+            owner = PUBLIC_OWNERS.get(target, "api")
+            if public_header(root, target) is None:
+                problems.append(f'{where}: "{target}" is no file below include/')
+            elif owner not in allowed:
+                problems.append(f'{where}: module {own.name} includes {target} of module {owner}; allowed: {names}')
+            continue
         if not (root / "src" / target).is_file():
             problems.append(f'{where}: "{target}" is no file below src/; includes start there')
             continue
@@ -156,6 +198,13 @@ def check(root):
     modules = read_modules(root)
     problems = check_cycles(modules)
     files = 0
+    types = set()
+    for path in sorted((root / "include").rglob("*")):
+        if path.name.endswith((".h", ".h.in")):
+            found, names = check_public(root, path)
+            problems += found
+            types.update(names)
+            files += 1
     for path in sorted((root / "src").rglob("*")):
         if path.suffix not in (".h", ".cc", ".cu", ".cuh"):
             continue
@@ -165,6 +214,7 @@ def check(root):
             continue
         files += 1
         problems += check_file(root, modules, path)
+        problems += check_clashes(path.relative_to(root / "src").as_posix(), path.read_text(), types)
     return sorted(set(problems)), files
 
 
@@ -173,7 +223,10 @@ CLEAN = {
     "decant_module(text DEPENDS decant_base TEST decant_testing)\n"
     "decant_module(cli DEPENDS decant_text\n  PRIVATE CLI11::CLI11)\nadd_subdirectory(src/kernels)\n",
     "src/kernels/CMakeLists.txt": "decant_module(kernels DEPENDS decant_base)\n",
-    "src/base/a.h": "{spdx}#pragma once\n#include <fmt/core.h>\n",
+    "include/decant/status.h": "{spdx}#pragma once\n#include <memory>\nnamespace decant {{\nclass [[nodiscard]] Status {{\n}};\n}}\n",
+    "include/decant/model.h": '{spdx}#pragma once\n#include "decant/status.h"\n#include "decant/version.h"\n',
+    "include/decant/version.h.in": "{spdx}#pragma once\n",
+    "src/base/a.h": '{spdx}#pragma once\n#include <fmt/core.h>\n#include "decant/status.h"\n',
     "src/testing/t.h": '{spdx}#pragma once\n#include "base/a.h"\n',
     "src/kernels/cpu/x.h": "{spdx}#pragma once\n#include <immintrin.h>\n",
     "src/kernels/k.cc": '{spdx}#include "kernels/cpu/x.h"\nvoid f() {{ p.raw(); }}\n',
@@ -196,6 +249,12 @@ BREAKAGES = (
     ("src/text/k.cc", "{spdx}#include <gtest/gtest.h>\n", "outside a test"),
     ("src/text/k.cc", '{spdx}#include "text/none.h"\n', "is no file below src/"),
     ("src/text/k.cc", '{spdx}#include "text/test_util.h"\n', "is for tests"),
+    ("src/text/k.cc", '{spdx}#include "decant/model.h"\n', "module text includes decant/model.h of module api"),
+    ("src/text/k.cc", '{spdx}#include "decant/none.h"\n', "is no file below include/"),
+    ("include/decant/x.h", "{spdx}#pragma once\n#include <fmt/core.h>\n", "include/decant/x.h:4: a public header includes fmt/core.h"),
+    ("include/decant/x.h", '{spdx}#pragma once\n#include "base/a.h"\n', "a public header includes base/a.h"),
+    ("include/decant/x.h", "{spdx}", "include/decant/x.h:1: no #pragma once"),
+    ("src/text/k.h", "{spdx}#pragma once\nnamespace decant {{\nstruct Status : Base {{\n}};\n}}\n", "Status is a public type"),
     ("src/base/b.h", "{spdx}int x;\n", "no #pragma once"),
     ("src/base/b.h", "#pragma once\n", "src/base/b.h:2: expected the line '// SPDX-License-Identifier"),
     ("src/other/x.cc", "{spdx}", "no decant_module(other ...)"),

@@ -14,14 +14,11 @@
 #include "base/size_text.h"
 #include "base/status.h"
 #include "cli/options.h"
+#include "decant/version.h"
 
 namespace decant::cli {
 
-#ifdef DECANT_VERSION
 inline constexpr std::string_view kVersion = DECANT_VERSION;
-#else
-inline constexpr std::string_view kVersion = "0.1.0";
-#endif
 
 using Json = nlohmann::ordered_json;
 

@@ -78,6 +78,15 @@ Result<HubCache> hub_cache() {
   return HubCache(folder + "/hub");
 }
 
+std::string available_models() {
+  std::string names;
+  for (const PullableModel& m : kModels) {
+    const std::string name(m.name);
+    if (resolve_model(name).ok()) names += name + "\n";
+  }
+  return names;
+}
+
 Result<std::string> resolve_model(const std::string& name_or_path) {
   if (const PullableModel* model = find_pullable(name_or_path)) {
     DECANT_TRY(std::string path, pulled_path(*model));

@@ -52,6 +52,9 @@ Result<std::string> pulled_path(const PullableModel& model);
 // Where models of a hub lie: the folder `hub` in the cache.
 Result<HubCache> hub_cache();
 
+// Names that -m takes on this machine, one a line.
+std::string available_models();
+
 // What -m means: a pulled model's name, a path, or OWNER/NAME[@REVISION][:FILE] for a model pulled from a hub: a GGUF
 // file or the folder of a safetensors model. A path that exists comes first. kNotFound saying what to do.
 Result<std::string> resolve_model(const std::string& name_or_path);

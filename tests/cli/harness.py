@@ -125,6 +125,11 @@ class CliTest(unittest.TestCase):
         return str(path)
 
 
+def program(name):
+    """The path of a program that the tests were given."""
+    return _programs[name]
+
+
 def str_or_bytes(argument):
     return argument if isinstance(argument, (str, bytes)) else str(argument)
 
