@@ -94,6 +94,15 @@ struct Session::Impl {
   };
 
   explicit Impl(LanguageModel m) : model(std::move(m)) {}
+  ~Impl() {
+    // Gives memory of the device back, which another session may be using.
+    DeviceTurn& turn = model.impl_->turn;
+    const bool entered = turn.enter().ok();
+    engine.reset();
+    if (entered) turn.leave();
+  }
+  Impl(const Impl&) = delete;
+  Impl& operator=(const Impl&) = delete;
 
   // Does `body` (a Status or Result) when it is this session's turn.
   template <typename Body>

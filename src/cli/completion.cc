@@ -143,8 +143,10 @@ std::string zsh_action(const OptionDescription& o) {
 
 void add_zsh_option(const OptionDescription& o, std::string* out) {
   if (o.is_argument) {
-    *out += fmt::format(" \\\n        {}",
-                        quoted(fmt::format("{}:{}:{}", o.required ? "1" : "1:", o.names[0], zsh_action(o))));
+    // A message for free text would keep a lone option from being inserted.
+    const std::string action = o.kind == ValueKind::kText ? "{true}" : zsh_action(o);
+    *out +=
+        fmt::format(" \\\n        {}", quoted(fmt::format("{}:{}:{}", o.required ? "1" : "1:", o.names[0], action)));
     return;
   }
   for (const std::string& name : o.names) {

@@ -4,10 +4,12 @@
 
 import os
 import pathlib
+import pty
 import re
+import select
 import shutil
 import subprocess
-import unittest
+import time
 
 import harness
 from harness import USAGE
@@ -108,6 +110,41 @@ class BashTest(CompletionTest):
         self.assertEqual(self.succeed("completion", "models", env=env).text, "smollm2\n")
 
 
+class Terminal:
+    """A program on a terminal of its own."""
+
+    def __init__(self, test, command):
+        self.test, self.text = test, b""
+        path = f"{pathlib.Path(harness.program('decant')).parent}:{os.environ['PATH']}"
+        main, child = pty.openpty()
+        self.process = subprocess.Popen(command, stdin=child, stdout=child, stderr=child, cwd=test.folder, start_new_session=True,
+                                        env=test.environment(PATH=path, TERM="dumb"))
+        os.close(child)
+        self.file = main
+        test.addCleanup(self.close)
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+        os.close(self.file)
+
+    def send(self, text):
+        os.write(self.file, text.encode())
+
+    def expect(self, pattern, timeout=60):
+        """The match of what comes next; what stands before it is dropped."""
+        end = time.monotonic() + timeout
+        while (found := re.search(pattern, self.text)) is None:
+            ready, _, _ = select.select([self.file], [], [], max(0, end - time.monotonic()))
+            self.test.assertTrue(ready, f"{pattern} did not come: {self.text}")
+            try:
+                self.text += os.read(self.file, 4096)
+            except OSError:
+                self.test.fail(f"the shell ended before {pattern} came: {self.text}")
+        self.text = self.text[found.end() :]
+        return found
+
+
 class ZshTest(CompletionTest):
     def setUp(self):
         super().setUp()
@@ -125,11 +162,25 @@ class ZshTest(CompletionTest):
             offered = set(re.findall(r"'(?:\([^)]*\)|\*)?(--?[a-z][a-z-]*)=?\[", body))
             self.assertEqual(offered, self.options_in_help(command), command)
 
-    def test_it_loads(self):
-        commands = "autoload -Uz compinit && compinit -D -u && source $1 && print -r -- $_comps[decant]"
-        result = subprocess.run([self.zsh, "-f", "-c", commands, "zsh", self.script("zsh")], capture_output=True, check=True,
-                                env=self.environment())
-        self.assertEqual((result.stdout, result.stderr), (b"_decant\n", b""))
+    def test_the_tab_key_completes(self):
+        shell = Terminal(self, [self.zsh, "-f", "-i"])
+        # ^X shows the line and empties it.
+        shell.send(f"PS1=; autoload -Uz compinit; compinit -D -u; source {self.script('zsh')}; "
+                   "show() { print -r -- \"<<$BUFFER>>\"; zle .kill-whole-line }; zle -N show; bindkey '^X' show; echo REA''DY\n")
+        shell.expect(rb"READY")
+        for line, expected in (
+            ("decant per", "decant perplexity "),
+            ("decant --ver", "decant --version "),
+            ("decant run --dev", "decant run --device="),
+            ("decant run hello --dev", "decant run hello --device="),
+            ("decant run --device cu", "decant run --device cuda "),
+            ("decant bench --logits la", "decant bench --logits last "),
+            ("decant pull gem", "decant pull gemma3-270m "),
+            ("decant chat --cache-type-k=q8", "decant chat --cache-type-k=q8_0 "),
+        ):
+            shell.send(line + "\t\x18")
+            self.assertEqual(shell.expect(rb"<<(.*?)>>").group(1).decode(), expected)
+        shell.send("exit\n")
 
 
 class FishTest(CompletionTest):
