@@ -34,8 +34,8 @@ target_include_directories(decant_library INTERFACE
   $<BUILD_INTERFACE:${CMAKE_BINARY_DIR}/include>
   $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 # What the objects need; decantConfig.cmake and decant.pc name the same.
-target_link_libraries(decant_library INTERFACE fmt::fmt Threads::Threads)
-set(decant_pc_requires fmt)
+target_link_libraries(decant_library INTERFACE fmt::fmt Threads::Threads utf8proc)
+set(decant_pc_requires "fmt libutf8proc")
 set(decant_pc_libs -pthread)
 if(DECANT_CUDA)
   find_package(CUDAToolkit REQUIRED)  # its targets are of the folder that asks

@@ -7,6 +7,7 @@
 #include "kernels/cuda_device.h"
 #include "kernels/device.h"
 #include "kernels/table.h"
+#include "model/checkpoint.h"
 #include "model/config.h"
 
 namespace decant {
@@ -42,7 +43,7 @@ Result<LanguageModel> LanguageModel::load(const std::string& path, const LoadOpt
   return guarded([&]() -> Result<LanguageModel> {
     auto impl = std::make_shared<Impl>();
     DECANT_TRY(impl->device, make_device(options));
-    DECANT_TRY(const GgufFile file, GgufFile::open(path));
+    DECANT_TRY(const GgufFile file, open_model(path));
     DECANT_TRY_STATUS(read_config(file).status());  // before anything that takes long
     DECANT_TRY(impl->tokenizer, Tokenizer::from_gguf(file));
     const Tokenizer& tokenizer = *impl->tokenizer;
