@@ -10,8 +10,8 @@ SOURCE is a folder with a tokenizer.json (or vocab.json and merges.txt), a token
 tokenizer.json from the vocabulary of a GGUF file as the family's own is built. KIND: gpt2, opt (vocab.json and merges.txt, with a
 beginning token), llama3, qwen2, smollm, llama2 (Prepend and Replace), mistral (Metaspace, first), phi3 (llama2 whose added tokens
 strip white space behind them), gemma. For each, one text of the given size is made of source code and prose of this repository,
-of many scripts, numbers, runs of white space, emoji, combining marks, random code points (not U+2581, which Decant keeps as that
-character) and written-out special tokens. Prints a Markdown table; exit code 1 if any differs.
+of many scripts, numbers, runs of white space, emoji, combining marks, random code points (those that Python's Unicode assigns, since
+versions differ about newer ones; not U+2581, which Decant keeps as that character) and written-out special tokens. Prints a Markdown table; exit code 1 if any differs.
 """
 import argparse
 import json
@@ -21,6 +21,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import unicodedata
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SPACE = "\u2581"
@@ -104,7 +105,7 @@ def make_text(size, specials, seed):
             part = text[begin:begin + r.randrange(1, 400)]
         elif kind == 3:
             low, high = r.choice(SCRIPTS)
-            part = "".join(chr(r.randint(low, high)) + (" " if r.random() < 0.15 else "") for _ in range(r.randrange(1, 60)))
+            part = "".join((lambda c: c if unicodedata.category(c) != "Cn" else "x")(chr(r.randint(low, high))) + (" " if r.random() < 0.15 else "") for _ in range(r.randrange(1, 60)))
         elif kind == 4:
             part = r.choice([" ", "\n", "\t", "\r\n", "\u00a0", "\u3000", "  ", "\v"]) * r.randrange(1, 40)
         elif kind == 5:
@@ -115,7 +116,7 @@ def make_text(size, specials, seed):
                            for _ in range(r.randrange(1, 20)))
         elif kind == 7:
             part = "".join(chr(c) for c in (r.randrange(0x110000) for _ in range(r.randrange(1, 20)))
-                           if not 0xd800 <= c < 0xe000 and c != 0x2581)
+                           if unicodedata.category(chr(c)) not in ("Cn", "Cs") and c != 0x2581)
         elif kind == 8 and specials:
             part = r.choice(["", " ", "  ", "a", "\n", " \n "]) + r.choice(specials) + r.choice(["", " ", "  ", "b", "\n", " \n x"])
         else:

@@ -11,6 +11,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "decant/status.h"
@@ -57,9 +58,9 @@ struct Message {
 // and thread-safe. A moved-from handle may only be assigned to or destroyed.
 class LanguageModel {
  public:
-  // Loads a model file (of a split set: its first file). kNotFound, kIo: no such file, or it cannot be read; kCorrupt:
-  // broken; kUnsupported: a family, type, tokenizer, device or kernel table that this build does not have;
-  // kInvalidArgument: an option out of range; kExhausted: it does not fit in memory.
+  // Loads a GGUF file (of a split set: its first file) or a checkpoint folder with safetensors. kNotFound, kIo: no such
+  // file, or it cannot be read; kCorrupt: broken; kUnsupported: a family, type, tokenizer, device or kernel table that
+  // this build does not have; kInvalidArgument: an option out of range; kExhausted: it does not fit in memory.
   static Result<LanguageModel> load(const std::string& path, const LoadOptions& options = {});
 
   LanguageModel(const LanguageModel&);
@@ -87,11 +88,30 @@ class LanguageModel {
   Result<std::vector<TokenId>> chat_prompt(const std::vector<Message>& messages) const;
 
  private:
+  friend class Adapter;
   friend class Session;
   friend class TokenSampler;
   struct Impl;
   explicit LanguageModel(std::shared_ptr<Impl> impl);
   std::shared_ptr<Impl> impl_;
+};
+
+// A LoRA adapter of one model: y = W x + s * B (A x). The model is not changed; each request of a batch, and each
+// sequence of a step, names the adapters that change it, which add up. A handle: copies share the factors. Immutable
+// and thread-safe.
+class Adapter {
+ public:
+  // `path`: a GGUF adapter, a PEFT folder or its safetensors file. The change is multiplied by `scale`. kNotFound;
+  // kCorrupt: broken, or made for another model; kUnsupported: DoRA, or a layer that cannot be changed.
+  static Result<Adapter> load(const LanguageModel& model, const std::string& path, float scale = 1.0f);
+
+  const std::string& path() const;
+
+ private:
+  friend class Session;
+  struct Impl;
+  explicit Adapter(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
+  std::shared_ptr<const Impl> impl_;
 };
 
 }  // namespace decant

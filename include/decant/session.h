@@ -58,6 +58,7 @@ struct CompletionRequest {
   // -1: a sequence of the request's own, removed when it ends. Else what the sequence has in common with the prompt is
   // not computed again, what it holds beyond that is forgotten, and the answer stays in it: the turns of a chat.
   SequenceId sequence = -1;
+  std::vector<Adapter> adapters;  // of the session's model
   // Called for every token as it is drawn, and at the end for text held back; false ends the request. May be empty.
   // It must not call the session or another one of the same model: these calls return kInvalidArgument.
   std::function<bool(const Piece& piece)> on_piece;
@@ -90,7 +91,8 @@ struct StepRows {
   // this step's own), smaller than its own; -1: the parent is the last row of the sequence. The rows see their
   // ancestors and stay pending until commit() or drop_pending().
   std::span<const int32_t> parents;
-  std::vector<int32_t> logits;  // rows (0: the first of this step) whose logits are wanted, in this order
+  std::vector<Adapter> adapters;  // of the session's model; they change these rows only
+  std::vector<int32_t> logits;    // rows (0: the first of this step) whose logits are wanted, in this order
 };
 
 // Logits that left the device. Reused between steps without allocating. Move-only.

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstring>
 #include <filesystem>
 #include <limits>
 #include <optional>
@@ -230,6 +231,51 @@ TEST_F(ApiTest, ChatPromptsCannotBeForged) {
   const auto plain = model_->chat_prompt({{"user", "x"}});
   EXPECT_EQ(std::count(prompt->begin(), prompt->end(), 2), std::count(plain->begin(), plain->end(), 2));
   expect(model_->chat_prompt({{"wizard", "x"}}).status(), Code::kInvalidArgument, "wizard");
+}
+
+TEST_F(ApiTest, AdaptersChangeTheirRequestsOnly) {
+  const std::string folder = std::string(DECANT_SOURCE_DIR) + "/tests/families/llama3";
+  expect(Adapter::load(*model_, folder + "/adapter").status(), Code::kCorrupt, "another model");
+  expect(Adapter::load(*model_, folder + "/none").status(), Code::kNotFound, "none");
+  const std::string path = path_ + ".lora.gguf";
+  GgufWriter lora;
+  lora.set("general.type", "adapter");
+  lora.set("general.architecture", "llama");
+  lora.set("adapter.type", "lora");
+  lora.set("adapter.lora.alpha", 4.0f);
+  std::vector<float> a(2 * 64), b(128 * 2);
+  for (size_t i = 0; i < a.size(); ++i) a[i] = static_cast<float>(i % 7) - 3;
+  for (size_t i = 0; i < b.size(); ++i) b[i] = static_cast<float>(i % 5) - 2;
+  const auto bytes = [](const std::vector<float>& v) {
+    std::vector<uint8_t> out(v.size() * sizeof(float));
+    std::memcpy(out.data(), v.data(), out.size());
+    return out;
+  };
+  lora.add_tensor("blk.1.attn_q.weight.lora_a", DType::kF32, {64, 2}, bytes(a));
+  lora.add_tensor("blk.1.attn_q.weight.lora_b", DType::kF32, {2, 128}, bytes(b));
+  ASSERT_TRUE(lora.write(path).ok());
+  const auto adapter = Adapter::load(*model_, path, 0.5f);
+  std::filesystem::remove(path);
+  ASSERT_TRUE(adapter.ok()) << adapter.status().message();
+  auto session = Session::create(*model_, {.context = 256});
+  ASSERT_TRUE(session.ok());
+  CompletionRequest plain;
+  plain.prompt = tokens("the cat in the hat");
+  plain.max_tokens = 8;
+  plain.logprobs = 0;
+  plain.sampling.ignore_eos = true;
+  CompletionRequest changed = plain;
+  changed.adapters = {*adapter};
+  const Completion alone = session->complete(plain);
+  const std::vector<Completion> both = session->complete(std::vector<CompletionRequest>{changed, plain});
+  const auto logprobs = [](const Completion& c) {
+    std::vector<float> values;
+    for (const SampledToken& t : c.draws) values.push_back(t.logprob);
+    return values;
+  };
+  ASSERT_TRUE(both[0].status.ok()) << both[0].status.message();
+  EXPECT_EQ(logprobs(both[1]), logprobs(alone));
+  EXPECT_NE(logprobs(both[0]), logprobs(alone));
 }
 
 TEST_F(ApiTest, CompletionsAreTheEnginesAndNeighboursChangeNothing) {

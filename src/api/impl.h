@@ -18,6 +18,7 @@
 #include "decant/decant.h"
 #include "engine/engine.h"
 #include "model/model.h"
+#include "model/overlay.h"
 #include "sample/sampler.h"
 #include "text/chat.h"
 #include "text/tokenizer.h"
@@ -79,6 +80,11 @@ struct LanguageModel::Impl {
   std::shared_ptr<const Model> model;
   std::vector<TokenId> end_tokens;
   DeviceTurn turn;
+};
+
+struct Adapter::Impl {
+  std::shared_ptr<LanguageModel::Impl> model;  // outlives the overlay
+  std::shared_ptr<const Overlay> overlay;
 };
 
 struct StepLogits::Impl {

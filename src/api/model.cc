@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "decant/model.h"
 
+#include <cmath>
+
 #include "api/impl.h"
 #include "formats/gguf.h"
 #include "kernels/cuda_device.h"
@@ -110,6 +112,18 @@ std::string_view LanguageModel::token_bytes(TokenId token) const { return impl_-
 bool LanguageModel::is_end(TokenId token) const {
   return token >= 0 && token < impl_->tokenizer->vocab_size() && impl_->tokenizer->is_end(token);
 }
+
+Result<Adapter> Adapter::load(const LanguageModel& model, const std::string& path, float scale) {
+  return guarded([&]() -> Result<Adapter> {
+    if (!std::isfinite(scale)) return Status::invalid_argument("adapter {}: the scale is not a number", path);
+    auto impl = std::make_shared<Impl>();
+    impl->model = model.impl_;
+    DECANT_TRY(impl->overlay, Overlay::load_lora(path, model.impl_->model, scale));
+    return Adapter(std::shared_ptr<const Impl>(std::move(impl)));
+  });
+}
+
+const std::string& Adapter::path() const { return impl_->overlay->name(); }
 
 bool LanguageModel::has_chat_template() const { return impl_->chat_template != nullptr; }
 

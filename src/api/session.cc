@@ -187,6 +187,7 @@ Status Session::step(std::span<const StepRows> inputs, StepLogits* logits) {
     target.impl_->rows.clear();
     std::vector<Slice> slices;
     slices.reserve(inputs.size());
+    std::vector<std::vector<const Overlay*>> overlays(inputs.size());
     for (size_t i = 0; i < inputs.size(); ++i) {
       const StepRows& input = inputs[i];
       if (Status status = impl_->check(input.sequence); !status.ok()) {
@@ -199,10 +200,12 @@ Status Session::step(std::span<const StepRows> inputs, StepLogits* logits) {
         // The engine takes -1 for a row that comes as a vector.
         if (token < 0) return Status::invalid_argument("step: input {}: token {} is not in the vocabulary", i, token);
       }
+      for (const Adapter& adapter : input.adapters) overlays[i].push_back(adapter.impl_->overlay.get());
       slices.push_back({.sequence = input.sequence,
                         .tokens = input.tokens,
                         .mask = input.parents.empty() ? Mask::kCausal : Mask::kTree,
                         .parents = input.parents,
+                        .overlays = overlays[i],
                         .logits = input.logits});
       // Room first: nothing may fail between the cache and the books.
       Session::Impl::Track& track = impl_->tracks[static_cast<size_t>(input.sequence)];
@@ -359,6 +362,12 @@ std::vector<Completion> Session::complete(std::vector<CompletionRequest> request
       GenerateRequest next;
       Status failure =
           prepare(impl.model, request, *model.tokenizer, model.end_tokens, context(), &streams.back(), &next);
+      for (const Adapter& adapter : request.adapters) {
+        if (failure.ok() && &adapter.impl_->overlay->model() != model.model.get()) {
+          failure = Status::invalid_argument("the adapter {} belongs to another model", adapter.path());
+        }
+        next.overlays.push_back(adapter.impl_->overlay);
+      }
       if (failure.ok() && request.sequence == -1) {
         next.sequence = impl.new_sequence();
         cleanup.own.push_back(next.sequence);

@@ -483,6 +483,10 @@ class CheckpointReader {
     set("attention.head_count_kv", kv_heads);
     const int64_t head_dim =
         f.integer({"head_dim"}).value_or(family_->defaults.head_dim > 0 ? family_->defaults.head_dim : hidden / heads);
+    // Lists of these lengths are made before the metadata is checked.
+    if (head_dim < 1 || head_dim > 4096) f.fail("head_dim", "1 to 4096");
+    if (layers_ > 4096) f.fail("num_hidden_layers", "at most 4096");
+    if (!f.status().ok()) return;
     set("attention.key_length", head_dim);
     set("attention.value_length", head_dim);
     heads_ = static_cast<int>(heads);
