@@ -394,10 +394,15 @@ class HfTokenizerReader {
   }
 
   Status write() {
+    // Added tokens without an embedding are left out: text models of the Gemma 3 family have one, for images.
+    while (rows_ > 0 && !tokens_.empty() && tokens_.rbegin()->first >= rows_ &&
+           !model_tokens_.contains(tokens_.rbegin()->first)) {
+      ids_.erase(tokens_.rbegin()->second.text);
+      tokens_.erase(std::prev(tokens_.end()));
+    }
     const int64_t size = std::max<int64_t>(tokens_.empty() ? 0 : tokens_.rbegin()->first + 1, rows_);
-    if (size > kMaxTokens || (rows_ > 0 && !tokens_.empty() && tokens_.rbegin()->first >= rows_)) {
-      return Status::corrupt("{}: the tokenizer has ids up to {}, the model {} embeddings", name_,
-                             tokens_.empty() ? 0 : tokens_.rbegin()->first, rows_);
+    if (size > kMaxTokens || (rows_ > 0 && size > rows_)) {
+      return Status::corrupt("{}: the tokenizer has ids up to {}, the model {} embeddings", name_, size - 1, rows_);
     }
     std::vector<std::string> texts(static_cast<size_t>(size));
     std::vector<int32_t> kinds(static_cast<size_t>(size), kUnused);

@@ -57,6 +57,11 @@ TEST(HfTokenizer, ByteLevelBpeBecomesGpt2WithKindsFlagsAndUnusedRows) {
             (std::vector<int64_t>{3, 4}));
   EXPECT_EQ(*file.require_uint("tokenizer.ggml.eos_token_id"), 3u);
   EXPECT_EQ(file.find("decant.tokenizer.normalizer"), nullptr);
+
+  // An added token beyond the embedding has no row.
+  const Made fewer = make({.tokenizer = byte_level(kByteLevel)}, 4);
+  ASSERT_TRUE(fewer.status.ok()) << fewer.status.message();
+  EXPECT_EQ((*fewer.file().get_array("tokenizer.ggml.tokens"))->size(), 4u);
 }
 
 TEST(HfTokenizer, PreTokenizersAreKnownByTheirPatterns) {
