@@ -353,8 +353,10 @@ class HfTokenizerReader {
       if (!status.ok())
         return std::move(status).with_context(fmt::format("{}/merges.txt: line {}", name_, line_number + 1));
     }
-    const json& added = field(tokenizer_config_, "added_tokens_decoder");
-    for (const auto& [id_text, entry] : (added.is_object() ? added : json::object()).items()) {
+    const json none = json::object();
+    const json& decoder = field(tokenizer_config_, "added_tokens_decoder");
+    const json& added = decoder.is_object() ? decoder : none;
+    for (const auto& [id_text, entry] : added.items()) {
       if (id_text.empty() || id_text.size() > 8 || id_text.find_first_not_of("0123456789") != std::string::npos)
         continue;
       const std::string text = text_of(field(entry, "content"));
