@@ -110,7 +110,7 @@ struct Session::Impl {
   Impl(const Impl&) = delete;
   Impl& operator=(const Impl&) = delete;
 
-  // Does `body` (a Status or Result) when it is this session's turn.
+  // Runs `body`, which gives a Status or a Result, while no other user of the model's device does.
   template <typename Body>
   auto in_turn(Body body) -> decltype(body()) {
     return guarded([&]() -> decltype(body()) {

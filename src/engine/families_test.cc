@@ -16,6 +16,7 @@
 #include "base/mapped_file.h"
 #include "engine/engine.h"
 #include "kernels/cuda_device.h"
+#include "kernels/table.h"
 #include "model/checkpoint.h"
 #include "model/convert.h"
 #include "model/overlay.h"
@@ -73,9 +74,10 @@ std::vector<std::string> devices() {
   return make_cuda_device().ok() ? std::vector<std::string>{"cpu", "cuda"} : std::vector<std::string>{"cpu"};
 }
 
-Loaded load(const std::string& path, const std::string& device_name = "cpu", int context = 128) {
+Loaded load(const std::string& path, const std::string& device_name = "cpu", std::string_view table = {},
+            int threads = 2) {
   Loaded loaded;
-  auto device = device_name == "cuda" ? make_cuda_device() : make_cpu_device(2);
+  auto device = device_name == "cuda" ? make_cuda_device() : make_cpu_device(threads, table);
   EXPECT_TRUE(device.ok());
   loaded.device = std::move(*device);
   const auto file = open_model(path);
@@ -85,7 +87,7 @@ Loaded load(const std::string& path, const std::string& device_name = "cpu", int
   EXPECT_TRUE(model.ok()) << model.status().message();
   if (!model.ok()) return loaded;
   loaded.model = *model;
-  auto engine = Engine::create(loaded.model, {.context = context});
+  auto engine = Engine::create(loaded.model, {.context = 128});
   EXPECT_TRUE(engine.ok()) << engine.status().message();
   if (engine.ok()) loaded.engine = std::move(*engine);
   return loaded;
@@ -151,6 +153,34 @@ TEST_P(Families, LogitsAreThoseOfTransformers) {
     RecordProperty(device, fmt::format("{:.2g}", error));
     // One by one and in chunks: the same bits.
     for (const size_t chunk : {size_t{1}, size_t{7}}) EXPECT_EQ(run(**engine, fixture.tokens, chunk), logits) << chunk;
+  }
+}
+
+TEST_P(Families, TablesThreadsAndNeighboursChangeNoBit) {
+  const std::string folder = folder_of(GetParam());
+  const Fixture fixture(folder);
+  const std::vector<float> want = run(*load(folder, "cpu", "scalar", 1).engine, fixture.tokens, 128);
+  ASSERT_FALSE(want.empty());
+  for (const KernelTable* table : cpu_tables()) {
+    for (const int threads : {1, 3}) {
+      const Loaded l = load(folder, "cpu", table->name, threads);
+      ASSERT_NE(l.engine, nullptr);
+      EXPECT_EQ(run(*l.engine, fixture.tokens, 128), want) << table->name << ", " << threads << " threads";
+    }
+  }
+  // Another sequence in the same steps, of other tokens: experts are shared, answers are not.
+  const Loaded l = load(folder);
+  std::vector<TokenId> others(fixture.tokens.rbegin(), fixture.tokens.rend());
+  const SequenceId first = l.engine->cache().create_sequence(), second = l.engine->cache().create_sequence();
+  const Slice slices[] = {{.sequence = second, .tokens = others, .logits = {0}},
+                          {.sequence = first, .tokens = fixture.tokens, .logits = all_rows(fixture.tokens.size())}};
+  StepOutput output;
+  const Status status = l.engine->step(slices, &output);
+  ASSERT_TRUE(status.ok()) << status.message();
+  const size_t vocab = want.size() / fixture.tokens.size();
+  for (size_t r = 0; r < fixture.tokens.size(); ++r) {
+    const auto row = output.logits(1, r);
+    ASSERT_TRUE(std::equal(row.begin(), row.end(), want.begin() + static_cast<ptrdiff_t>(r * vocab))) << "row " << r;
   }
 }
 

@@ -165,7 +165,10 @@ class Batch {
     running_.reserve(requests.size());
     for (size_t i = 0; i < requests.size(); ++i) {
       running_.emplace_back(engine, requests[i], results_[i]);
-      if (Status status = running_.back().start(); !status.ok()) running_.back().fail(std::move(status));
+      Status status = shares_sequence(requests, i)
+                          ? Status::invalid_argument("two requests of one call name sequence {}", requests[i].sequence)
+                          : running_.back().start();
+      if (!status.ok()) running_.back().fail(std::move(status));
       prompt_total_ += running_.back().done() ? 0 : running_.back().prompt_left();
     }
   }
@@ -185,6 +188,13 @@ class Batch {
   }
 
  private:
+  // Whether an earlier request continues the same sequence: their rows would mix.
+  static bool shares_sequence(std::span<const GenerateRequest> requests, size_t i) {
+    if (requests[i].sequence == -1) return false;
+    return std::any_of(requests.begin(), requests.begin() + static_cast<ptrdiff_t>(i),
+                       [&](const GenerateRequest& r) { return r.sequence == requests[i].sequence; });
+  }
+
   // Chooses the rows of the next step: decoding requests first, then prompts, while rows are left.
   bool plan() {
     slices_.clear();

@@ -287,6 +287,23 @@ TEST(Generate, SameSeedGivesTheSameTextInEveryBatchAndChunk) {
   }
 }
 
+TEST(Generate, ASequenceIsContinuedByOneRequestOnly) {
+  Loaded l = load(make_tiny_model({}).serialize(), "", 1);
+  std::vector<GenerateRequest> requests(3);
+  for (GenerateRequest& r : requests) {
+    r.prompt = random_tokens(20, 1);
+    r.max_tokens = 4;
+  }
+  const SequenceId sequence = l.engine->cache().create_sequence();
+  requests[0].sequence = requests[2].sequence = sequence;
+  const std::vector<GenerateResult> got = generate(*l.engine, requests);
+  EXPECT_TRUE(got[0].status.ok()) << got[0].status.message();
+  EXPECT_TRUE(got[1].status.ok()) << got[1].status.message();
+  EXPECT_EQ(got[2].status.code(), Code::kInvalidArgument);
+  EXPECT_EQ(got[2].finish, FinishReason::kError);
+  EXPECT_EQ(l.engine->cache().length(sequence), 20 + 3);
+}
+
 TEST(Seam, NothingAboveTheTableReadsDeviceMemory) {
   const std::vector<uint8_t> bytes = make_tiny_model({.architecture = "gemma3", .layers = 2, .window = 16}).serialize();
   const std::vector<TokenId> prompt = random_tokens(70, 3);

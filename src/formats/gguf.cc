@@ -7,6 +7,8 @@
 #include <cstring>
 #include <type_traits>
 
+#include "base/printable.h"
+
 namespace decant {
 namespace {
 
@@ -58,20 +60,6 @@ std::vector<Wide> load_array(const uint8_t* p, uint64_t count) {
   std::vector<Wide> values(count);
   for (uint64_t i = 0; i < count; ++i) values[i] = static_cast<Wide>(load<Stored>(p + i * sizeof(Stored)));
   return values;
-}
-
-// A name from a file as a message may show it: control and non-ASCII bytes as \xNN, cut after 80 bytes.
-std::string printable(std::string_view text) {
-  std::string shown;
-  for (char c : text.substr(0, 80)) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x20 || byte > 0x7e) {
-      shown += fmt::format("\\x{:02x}", byte);
-    } else {
-      shown += c;
-    }
-  }
-  return text.size() > 80 ? shown + "..." : shown;
 }
 
 bool has_control(std::string_view text) {

@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "base/mapped_file.h"
+#include "base/printable.h"
+#include "base/strict_json.h"
 #include "formats/gguf.h"
 
 namespace decant {
@@ -39,15 +41,6 @@ constexpr KnownPattern kPatterns[] = {
     {R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
      "qwen2"},
 };
-
-std::string shown(std::string_view text, size_t limit = 120) {
-  std::string out;
-  for (const char c : text.substr(0, limit)) {
-    const auto byte = static_cast<unsigned char>(c);
-    out += byte < 0x20 || byte == 0x7f ? fmt::format("\\x{:02x}", byte) : std::string(1, c);
-  }
-  return text.size() > limit ? out + "..." : out;
-}
 
 // A field of an object, or null.
 const json& field(const json& object, const char* key) {
@@ -99,29 +92,11 @@ class HfTokenizerReader {
     return Status::unsupported("{}/tokenizer.json: {}", name_, what);
   }
 
-  // Nested too deeply, or not an object: refused. Empty: an empty object.
+  // Empty: an empty object.
   Result<json> parse(const std::string& text, std::string_view file) const {
     if (text.empty()) return json::object();
-    size_t depth = 0, deepest = 0;
-    bool in_string = false;
-    for (size_t i = 0; i < text.size(); ++i) {
-      if (in_string) {
-        if (text[i] == '\\')
-          ++i;
-        else if (text[i] == '"')
-          in_string = false;
-      } else if (text[i] == '"') {
-        in_string = true;
-      } else if (text[i] == '{' || text[i] == '[') {
-        deepest = std::max(deepest, ++depth);
-      } else if ((text[i] == '}' || text[i] == ']') && depth > 0) {
-        --depth;
-      }
-    }
-    if (deepest > 64) return corrupt(file, "nested too deeply");
-    if (text.find('\0') != std::string::npos) return corrupt(file, "a zero byte in a JSON text");
-    json value = json::parse(text, nullptr, false);
-    if (!value.is_object()) return corrupt(file, "no JSON object; download it again");
+    Result<json> value = parse_json_object(text);
+    if (!value.ok()) return corrupt(file, value.status().message() + "; download it again");
     return value;
   }
 
@@ -133,7 +108,7 @@ class HfTokenizerReader {
     const std::string type = text_of(field(model, "type"), "BPE");
     if (!model.is_object()) return corrupt("tokenizer.json", "model: expected an object");
     if (type != "BPE") {
-      return unsupported("model.type is \"" + shown(type) +
+      return unsupported("model.type is \"" + printable(type) +
                          "\"; Decant has BPE (byte-level, or of a SentencePiece vocabulary)");
     }
     for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
@@ -161,7 +136,7 @@ class HfTokenizerReader {
     if (!vocab.is_object() || vocab.empty()) return corrupt(file, where + ": expected an object {token: id}");
     for (const auto& [text, value] : vocab.items()) {
       const std::optional<int64_t> id = id_of(value);
-      if (!id) return corrupt(file, where + ": \"" + shown(text) + "\": expected an id");
+      if (!id) return corrupt(file, where + ": \"" + printable(text) + "\": expected an id");
       DECANT_TRY_STATUS(put(*id, text, kNormal, file));
     }
     return {};
@@ -170,10 +145,11 @@ class HfTokenizerReader {
   Status put(int64_t id, const std::string& text, Kind kind, std::string_view file) {
     const auto [it, is_new] = tokens_.emplace(id, Token{text, kind, 0});
     if (!is_new && it->second.text != text) {
-      return corrupt(file, fmt::format("id {} is of \"{}\" and of \"{}\"", id, shown(it->second.text), shown(text)));
+      return corrupt(file,
+                     fmt::format("id {} is of \"{}\" and of \"{}\"", id, printable(it->second.text), printable(text)));
     }
     if (is_new && !ids_.emplace(text, id).second) {
-      return corrupt(file, fmt::format("\"{}\" has ids {} and {}", shown(text), ids_[text], id));
+      return corrupt(file, fmt::format("\"{}\" has ids {} and {}", printable(text), ids_[text], id));
     }
     it->second.kind = kind;
     return {};
@@ -201,7 +177,7 @@ class HfTokenizerReader {
       const size_t space = text.find(' ', 1);
       if (space == std::string::npos) {
         return corrupt("tokenizer.json",
-                       fmt::format("model.merges[{}]: \"{}\": expected two strings", merges_.size(), shown(text)));
+                       fmt::format("model.merges[{}]: \"{}\": expected two strings", merges_.size(), printable(text)));
       }
       left = text.substr(0, space);
       right = text.substr(space + 1);
@@ -215,7 +191,7 @@ class HfTokenizerReader {
       const auto id = ids_.find(part);
       if (id != ids_.end() && model_tokens_.contains(id->second)) continue;
       return corrupt("tokenizer.json",
-                     fmt::format("model.merges[{}]: \"{}\" is not in the vocabulary", merges_.size(), shown(part)));
+                     fmt::format("model.merges[{}]: \"{}\" is not in the vocabulary", merges_.size(), printable(part)));
     }
     merges_.emplace_back(std::move(left), std::move(right));
     return {};
@@ -248,7 +224,7 @@ class HfTokenizerReader {
       } else if (type == "Replace" && spm_ && pattern_of(*step) == " " && text_of(field(*step, "content")) == kSpace) {
         replaces = true;
       } else {
-        return unsupported("normalizer " + shown(step->dump(-1, ' ', false, json::error_handler_t::replace)) +
+        return unsupported("normalizer " + printable(step->dump(-1, ' ', false, json::error_handler_t::replace)) +
                            " is not supported here");
       }
     }
@@ -261,7 +237,7 @@ class HfTokenizerReader {
     std::vector<const json*> steps;
     flatten(pre_tokenizer, "pretokenizers", &steps);
     const auto refuse = [&](const json& step) {
-      return unsupported("pre_tokenizer " + shown(step.dump(-1, ' ', false, json::error_handler_t::replace), 400) +
+      return unsupported("pre_tokenizer " + printable(step.dump(-1, ' ', false, json::error_handler_t::replace), 400) +
                          " is not supported" + (spm_ ? " with byte_fallback" : ""));
     };
     if (spm_) {
@@ -505,7 +481,7 @@ class HfTokenizerReader {
           if (name.size() > 40 ||
               name.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") !=
                   std::string::npos) {
-            return corrupt("tokenizer_config.json", "chat_template: a name is \"" + shown(name) + "\"");
+            return corrupt("tokenizer_config.json", "chat_template: a name is \"" + printable(name) + "\"");
           }
           names.push_back(name);
           out_->set("tokenizer.chat_template." + name, text);
@@ -573,8 +549,11 @@ Status read_hf_tokenizer(const std::string& folder, int64_t rows, GgufWriter* ou
     return {};
   }
   if (files.chat_template.empty() && !template_json.empty()) {
-    const json value = json::parse(template_json, nullptr, false);
-    files.chat_template = text_of(field(value, "chat_template"));
+    const Result<json> value = parse_json_object(template_json);
+    if (!value.ok()) {
+      return Status::corrupt("{}/chat_template.json: {}; download it again", folder, value.status().message());
+    }
+    files.chat_template = text_of(field(*value, "chat_template"));
   }
   return parse_hf_tokenizer(files, folder, rows, out);
 }

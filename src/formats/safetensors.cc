@@ -9,6 +9,9 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "base/printable.h"
+#include "base/strict_json.h"
+
 namespace decant {
 namespace {
 
@@ -28,89 +31,6 @@ struct DtypeName {
 constexpr DtypeName kDtypes[] = {{"BOOL", 1}, {"U8", 1},  {"I8", 1},  {"F8_E5M2", 1}, {"F8_E4M3", 1}, {"F8_E8M0", 1},
                                  {"I16", 2},  {"U16", 2}, {"F16", 2}, {"BF16", 2},    {"I32", 4},     {"U32", 4},
                                  {"F32", 4},  {"F64", 8}, {"I64", 8}, {"U64", 8},     {"C64", 8}};
-
-// A name from a file as a message may show it.
-std::string printable(std::string_view text) {
-  std::string shown;
-  for (const char c : text.substr(0, 80)) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x20 || byte > 0x7e) {
-      shown += fmt::format("\\x{:02x}", byte);
-    } else {
-      shown += c;
-    }
-  }
-  return text.size() > 80 ? shown + "..." : shown;
-}
-
-// JSON without duplicate keys and without deep nesting, which nlohmann's own parser would accept.
-class StrictParser final : public nlohmann::json_sax<json> {
- public:
-  bool parse(std::string_view text) {
-    stack_.clear();
-    // The parser takes a zero byte for the end.
-    if (text.find('\0') != std::string_view::npos) return fail("a zero byte");
-    return json::sax_parse(text.begin(), text.end(), this) && stack_.empty() && done_;
-  }
-  const json& value() const { return root_; }
-  const std::string& problem() const { return problem_; }
-
-  bool null() override { return put(nullptr); }
-  bool boolean(bool v) override { return put(v); }
-  bool number_integer(number_integer_t v) override { return put(v); }
-  bool number_unsigned(number_unsigned_t v) override { return put(v); }
-  bool number_float(number_float_t v, const string_t&) override { return put(v); }
-  bool string(string_t& v) override { return put(std::move(v)); }
-  bool binary(binary_t&) override { return fail("binary data"); }
-  bool start_object(size_t) override { return open(json::object()); }
-  bool start_array(size_t) override { return open(json::array()); }
-  bool end_object() override { return close(); }
-  bool end_array() override { return close(); }
-  bool key(string_t& k) override {
-    if (stack_.back()->contains(k)) return fail("\"" + printable(k) + "\" appears twice");
-    key_ = k;
-    return true;
-  }
-  bool parse_error(size_t position, const std::string&, const json::exception&) override {
-    return fail("no JSON at byte " + std::to_string(position));
-  }
-
- private:
-  bool fail(std::string what) {
-    if (problem_.empty()) problem_ = std::move(what);
-    return false;
-  }
-  json* place(json value) {
-    if (stack_.empty()) {
-      root_ = std::move(value);
-      done_ = true;
-      return &root_;
-    }
-    json& parent = *stack_.back();
-    if (parent.is_object()) return &(parent[key_] = std::move(value));
-    parent.push_back(std::move(value));
-    return &parent.back();
-  }
-  template <typename T>
-  bool put(T&& value) {
-    place(json(std::forward<T>(value)));
-    return true;
-  }
-  bool open(json value) {
-    if (stack_.size() >= kMaxDepth) return fail("nested too deeply");
-    stack_.push_back(place(std::move(value)));
-    return true;
-  }
-  bool close() {
-    stack_.pop_back();
-    return true;
-  }
-
-  json root_;
-  std::vector<json*> stack_;  // containers are only appended to while they are open, so addresses last
-  std::string key_, problem_;
-  bool done_ = false;
-};
 
 // A whole number that fits in int64; nullopt for anything else.
 std::optional<int64_t> whole(const json& value) {
@@ -159,15 +79,15 @@ Status SafetensorsFile::add_file(std::span<const uint8_t> bytes, const std::stri
         "safetensors file, or cut short: download it again",
         name, length, bytes.size(), kMaxHeader);
   }
-  StrictParser parser;
-  if (!parser.parse({reinterpret_cast<const char*>(bytes.data()) + 8, static_cast<size_t>(length)}) ||
-      !parser.value().is_object()) {
-    return Status::corrupt("{}: header: {}; download it again", name,
-                           parser.problem().empty() ? "no JSON object" : parser.problem());
+  Result<json> parsed =
+      parse_json_object({reinterpret_cast<const char*>(bytes.data()) + 8, static_cast<size_t>(length)}, kMaxDepth);
+  if (!parsed.ok()) {
+    return Status::corrupt("{}: header: {}; download it again", name, parsed.status().message());
   }
+  const json header = std::move(parsed).value();
   const std::span<const uint8_t> data = bytes.subspan(8 + length);
   const size_t first = tensors_.size();
-  for (const auto& [key, value] : parser.value().items()) {
+  for (const auto& [key, value] : header.items()) {
     if (key == "__metadata__") {
       if (!value.is_object()) return Status::corrupt("{}: __metadata__: expected an object", name);
       for (const auto& [k, v] : value.items()) {
@@ -246,13 +166,13 @@ Result<SafetensorsFile> SafetensorsFile::parse(std::span<const uint8_t> bytes, s
 
 Status SafetensorsFile::open_sharded(const std::string& index_path) {
   DECANT_TRY(const std::string text, read_file(index_path));
-  StrictParser parser;
-  if (text.size() > kMaxHeader || !parser.parse(text) || !parser.value().is_object()) {
-    return Status::corrupt("{}: {}; download it again", index_path,
-                           parser.problem().empty() ? "no JSON object" : parser.problem());
-  }
-  const auto map = parser.value().find("weight_map");
-  if (map == parser.value().end() || !map->is_object() || map->empty()) {
+  if (text.size() > kMaxHeader)
+    return Status::corrupt("{}: {} bytes are too many for an index", index_path, text.size());
+  Result<json> parsed = parse_json_object(text, kMaxDepth);
+  if (!parsed.ok()) return Status::corrupt("{}: {}; download it again", index_path, parsed.status().message());
+  const json index = std::move(parsed).value();
+  const auto map = index.find("weight_map");
+  if (map == index.end() || !map->is_object() || map->empty()) {
     return Status::corrupt("{}: weight_map: expected an object {{tensor: file}}", index_path);
   }
   std::set<std::string> shards;

@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "base/size_text.h"
+#include "base/strict_json.h"
 
 namespace decant {
 namespace {
@@ -19,8 +20,8 @@ constexpr size_t kMaxFiles = 100000;
 constexpr int kMaxParts = 10000;
 
 Result<Json> parse(std::string_view text) {
-  Json json = Json::parse(text.begin(), text.end(), nullptr, /*allow_exceptions=*/false);
-  if (json.is_discarded()) return Status::corrupt("it is no JSON");
+  Result<Json> json = parse_json(text);
+  if (!json.ok()) return Status::corrupt("it is no JSON: {}", json.status().message());
   return json;
 }
 

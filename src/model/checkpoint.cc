@@ -17,6 +17,7 @@
 
 #include "base/half.h"
 #include "base/quants.h"
+#include "base/strict_json.h"
 #include "formats/hf_tokenizer.h"
 #include "formats/safetensors.h"
 #include "model/config.h"
@@ -69,21 +70,6 @@ constexpr TensorRule kLlamaRules[] = {
     {"layers.{}.block_sparse_moe.experts.{e}.w1", "blk.{}.ffn_gate.{e}"},
     {"layers.{}.block_sparse_moe.experts.{e}.w3", "blk.{}.ffn_up.{e}"},
     {"layers.{}.block_sparse_moe.experts.{e}.w2", "blk.{}.ffn_down.{e}"},
-};
-// Gemma 1 has two norms a layer; the second is named as the second of the later sizes' four.
-constexpr TensorRule kGemma1Rules[] = {
-    {"embed_tokens", "token_embd"},
-    {"norm", "output_norm", Layout::kPlusOne},
-    {"lm_head", "output"},
-    {"layers.{}.input_layernorm", "blk.{}.attn_norm", Layout::kPlusOne},
-    {"layers.{}.post_attention_layernorm", "blk.{}.ffn_norm", Layout::kPlusOne},
-    {"layers.{}.self_attn.q_proj", "blk.{}.attn_q"},
-    {"layers.{}.self_attn.k_proj", "blk.{}.attn_k"},
-    {"layers.{}.self_attn.v_proj", "blk.{}.attn_v"},
-    {"layers.{}.self_attn.o_proj", "blk.{}.attn_output"},
-    {"layers.{}.mlp.gate_proj", "blk.{}.ffn_gate"},
-    {"layers.{}.mlp.up_proj", "blk.{}.ffn_up"},
-    {"layers.{}.mlp.down_proj", "blk.{}.ffn_down"},
 };
 constexpr TensorRule kGemmaRules[] = {
     {"embed_tokens", "token_embd"},
@@ -166,7 +152,7 @@ constexpr CheckpointFamily kFamilies[] = {
     {"Qwen3ForCausalLM", "qwen3", kLlamaRules, {.head_dim = 128, .window = 4096}},
     {"Qwen3MoeForCausalLM", "qwen3moe", kLlamaRules, {.window = 4096}},
     {"Phi3ForCausalLM", "phi3", kLlamaRules, {.norm_eps = 1e-5}},
-    {"GemmaForCausalLM", "gemma", kGemma1Rules, {.head_dim = 256}},
+    {"GemmaForCausalLM", "gemma", kGemmaRules, {.head_dim = 256}},
     {"Gemma2ForCausalLM", "gemma2", kGemmaRules, {.head_dim = 256, .window = 4096}},
     {"Gemma3ForCausalLM", "gemma3", kGemmaRules, {.rope_theta = 1e6, .head_dim = 256, .window = 4096}},
     {"Gemma3ForConditionalGeneration", "gemma3", kGemmaRules, {.rope_theta = 1e6, .head_dim = 256, .window = 4096}},
@@ -264,7 +250,9 @@ std::optional<Mapped> map_name(const CheckpointFamily& family, std::string_view 
         // Of the architectures that share Llama's names, GGUF has neighbours rotate in its own alone.
         const bool paired = rule.layout == Layout::kPairedQ || rule.layout == Layout::kPairedK;
         const Layout layout = paired && family.architecture != "llama" ? Layout::kSame : rule.layout;
-        return Mapped{filled(rule.to, *numbers) + std::string(suffix), layout};
+        // Gemma 1 has two norms a layer; its second is named as the second of the later sizes' four.
+        const bool second = family.architecture == "gemma" && rule.to == "blk.{}.post_attention_norm";
+        return Mapped{filled(second ? "blk.{}.ffn_norm" : rule.to, *numbers) + std::string(suffix), layout};
       }
     }
     return std::nullopt;
@@ -374,9 +362,8 @@ class Fields {
 
 Result<json> read_json(const std::string& path) {
   DECANT_TRY(const std::string text, read_file(path));
-  json value = json::parse(text, nullptr, false);
-  if (value.is_discarded()) return Status::corrupt("{}: not JSON; download it again", path);
-  if (!value.is_object()) return Status::corrupt("{}: expected a JSON object", path);
+  Result<json> value = parse_json_object(text);
+  if (!value.ok()) return Status::corrupt("{}: {}; download it again", path, value.status().message());
   return value;
 }
 

@@ -98,7 +98,7 @@ TEST_F(Checkpoint, ConfigurationsAreRefusedByField) {
   expect(with("hidden_act", "xielu"), Code::kUnsupported, "xielu");
   expect(with("num_key_value_heads", 3), Code::kCorrupt, "key/value heads");
   std::ofstream(folder_ + "/config.json") << "{";
-  expect(status(), Code::kCorrupt, "not JSON");
+  expect(status(), Code::kCorrupt, "no JSON at byte");
   fs::remove(folder_ + "/config.json");
   expect(status(), Code::kNotFound, "config.json");
 }

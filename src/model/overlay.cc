@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "base/quants.h"
+#include "base/strict_json.h"
 #include "formats/gguf.h"
 #include "formats/safetensors.h"
 #include "model/checkpoint.h"
@@ -118,8 +119,9 @@ class OverlayLoader {
   Status read_peft(const std::string& folder, const std::string& weights) {
     const std::string config_path = folder + "/adapter_config.json";
     DECANT_TRY(const std::string text, read_file(config_path));
-    const json peft = json::parse(text, nullptr, false);
-    if (!peft.is_object()) return Status::corrupt("{}: not a JSON object; download it again", config_path);
+    Result<json> parsed = parse_json_object(text);
+    if (!parsed.ok()) return Status::corrupt("{}: {}; download it again", config_path, parsed.status().message());
+    const json peft = std::move(parsed).value();
     const auto refuse = [&](const char* key, const std::string& why) {
       return Status::unsupported("{}: {}: {}", config_path, key, why);
     };
