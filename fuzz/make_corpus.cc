@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: The Decant authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// make_corpus FOLDER: writes the seed files of each fuzz target to FOLDER/TARGET: small files as the writers make them,
-// and mutations that a fuzzer would need long to find.
+// make_corpus FOLDER FIXTURES: writes the seed files of each fuzz target to FOLDER/TARGET: small files as the writers
+// make them, mutations that a fuzzer would need long to find, and the fixtures of tests/families.
 #include <fmt/core.h>
 
 #include <cstdio>
@@ -351,18 +351,37 @@ void make_jinja(Corpus* corpus) {
   }
 }
 
+// The fixtures of tests/families: small checkpoints and adapters of every family.
+void make_checkpoints(const std::string& fixtures, Corpus* checkpoints, Corpus* adapters) {
+  namespace fs = std::filesystem;
+  const auto add = [](Corpus* corpus, const std::string& name, const fs::path& config, const fs::path& weights) {
+    const Result<std::string> text = read_file(config.string()), data = read_file(weights.string());
+    if (!text.ok() || !data.ok() || text->size() + data->size() >= 65536) return;
+    const std::string joined = *text + std::string(1, 0) + *data;
+    corpus->add(name, Bytes(joined.begin(), joined.end()));
+  };
+  std::error_code error;
+  for (const fs::directory_entry& entry : fs::directory_iterator(fixtures, error)) {
+    const fs::path& folder = entry.path();
+    const std::string name = folder.filename().string();
+    add(checkpoints, name, folder / "config.json", folder / "model.safetensors");
+    add(checkpoints, name + "_alone", folder / "config.json", "/dev/null");
+    add(adapters, name, folder / "adapter/adapter_config.json", folder / "adapter/adapter_model.safetensors");
+  }
+}
+
 }  // namespace
 }  // namespace decant
 
 int main(int argc, char** argv) {
-  if (argc != 2) {
-    std::fprintf(stderr, "usage: make_corpus FOLDER\n");
+  if (argc != 3) {
+    std::fprintf(stderr, "usage: make_corpus FOLDER FIXTURES\n");
     return 2;
   }
   const std::string folder = argv[1];
   decant::Corpus gguf(folder + "/gguf"), tokenizer(folder + "/tokenizer"), divergence(folder + "/divergence"),
       safetensors(folder + "/safetensors"), hf_tokenizer(folder + "/hf_tokenizer"), hub(folder + "/hub"),
-      jinja(folder + "/jinja");
+      jinja(folder + "/jinja"), checkpoint(folder + "/checkpoint"), adapter(folder + "/adapter");
   decant::make_gguf(&gguf);
   decant::make_tokenizer(&tokenizer);
   decant::make_divergence(&divergence);
@@ -370,7 +389,9 @@ int main(int argc, char** argv) {
   decant::make_hf_tokenizer(&hf_tokenizer);
   decant::make_hub(&hub);
   decant::make_jinja(&jinja);
-  for (const decant::Corpus* corpus : {&gguf, &tokenizer, &divergence, &safetensors, &hf_tokenizer, &hub, &jinja}) {
+  decant::make_checkpoints(argv[2], &checkpoint, &adapter);
+  for (const decant::Corpus* corpus :
+       {&gguf, &tokenizer, &divergence, &safetensors, &hf_tokenizer, &hub, &jinja, &checkpoint, &adapter}) {
     if (corpus->status().ok()) continue;
     std::fprintf(stderr, "make_corpus: %s\n", corpus->status().message().c_str());
     return 1;

@@ -21,7 +21,7 @@ for target; do programs="$programs ${target}_fuzz"; done
 cmake --preset fuzz >/dev/null
 # shellcheck disable=SC2086
 cmake --build --preset fuzz --target make_corpus $programs
-"$build/bin/make_corpus" "$build/corpus"
+"$build/bin/make_corpus" "$build/corpus" tests/families
 mkdir -p "$build/findings"
 
 status=0

@@ -9,7 +9,8 @@
 SOURCE is a folder with a tokenizer.json (or vocab.json and merges.txt), a tokenizer.json, or KIND:FILE.gguf, which builds a
 tokenizer.json from the vocabulary of a GGUF file as the family's own is built. KIND: gpt2, opt (vocab.json and merges.txt, with a
 beginning token), llama3, qwen2, smollm, llama2 (Prepend and Replace), mistral (Metaspace, first), phi3 (llama2 whose added tokens
-strip white space behind them), gemma. For each, one text of the given size is made of source code and prose of this repository,
+strip white space behind them), gemma; o200k (GPT-4o, Phi-4 mini) and tekken (Mistral Nemo) split words of any byte-level vocabulary as
+these families do. For each, one text of the given size is made of source code and prose of this repository,
 of many scripts, numbers, runs of white space, emoji, combining marks, random code points (those that Python's Unicode assigns, since
 versions differ about newer ones; not U+2581, which Decant keeps as that character) and written-out special tokens. Prints a Markdown table; exit code 1 if any differs.
 """
@@ -26,6 +27,10 @@ import unicodedata
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SPACE = "\u2581"
 WORDS = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+UPPER, LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+CASED = (rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}*{LOWER}+%s|[^\r\n\p{{L}}\p{{N}}]?{UPPER}+{LOWER}*%s|\p{{N}}%s| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|"
+         r"\s*[\r\n]+|\s+(?!\S)|\s+")
+CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
 SCRIPTS = [(0x20, 0x7e), (0xa0, 0x17f), (0x300, 0x36f), (0x370, 0x3ff), (0x400, 0x4ff), (0x590, 0x5ff), (0x600, 0x6ff), (0x900, 0x97f),
            (0xe00, 0xe7f), (0x1100, 0x11ff), (0x1e00, 0x1eff), (0x2000, 0x206f), (0x2100, 0x214f), (0x3000, 0x30ff), (0x4e00, 0x9fff),
            (0xac00, 0xd7a3), (0xff00, 0xffef), (0x1f300, 0x1faff), (0x20000, 0x2a6df)]
@@ -59,9 +64,9 @@ def build(kind, path):
     added = [{"id": i, "content": t, "single_word": False, "lstrip": False, "rstrip": kind == "phi3" and kinds[i] == 3 and t[:2] == "<|",
               "normalized": False, "special": kinds[i] in (2, 3) or t == "</s>"} for i, t in enumerate(tokens) if kinds[i] in (2, 3, 4) and t]
     merges = spm_merges(tokens, v["scores"], kinds) if spm else v["merges"]
-    vocab = {t: i for i, t in enumerate(tokens) if spm or kinds[i] in (1, 5) or (kinds[i] == 3 and kind in ("gpt2", "opt", "smollm"))}
+    vocab = {t: i for i, t in enumerate(tokens) if spm or kinds[i] in (1, 5) or (kinds[i] == 3 and kind in ("gpt2", "opt", "smollm", "o200k", "tekken"))}
     model = {"type": "BPE", "dropout": None, "unk_token": tokens[v["unknown_token_id"]] if spm else None, "continuing_subword_prefix": None,
-             "end_of_word_suffix": None, "fuse_unk": spm, "byte_fallback": spm, "ignore_merges": kind == "llama3", "vocab": vocab,
+             "end_of_word_suffix": None, "fuse_unk": spm, "byte_fallback": spm, "ignore_merges": kind in ("llama3", "tekken"), "vocab": vocab,
              "merges": merges}
     split = lambda regex: {"type": "Sequence", "pretokenizers": [
         {"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": False},
@@ -72,6 +77,7 @@ def build(kind, path):
                   "llama2": {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": SPACE}, replace]}}
     normalizer["phi3"] = normalizer["llama2"]
     pre = {"gpt2": byte_level, "opt": byte_level, "llama3": split(WORDS % "{1,3}"), "qwen2": split(WORDS % ""),
+           "o200k": split(CASED % (CONTRACTIONS, CONTRACTIONS, "{1,3}")), "tekken": split(CASED % ("", "", "")),
            "smollm": {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, byte_level]},
            "mistral": {"type": "Metaspace", "replacement": SPACE, "prepend_scheme": "first", "split": False},
            "gemma": {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": False}}

@@ -4,6 +4,9 @@
 
 #include <fmt/core.h>
 
+#include <charconv>
+#include <utility>
+
 namespace decant {
 
 std::string size_text(int64_t bytes) {
@@ -12,6 +15,22 @@ std::string size_text(int64_t bytes) {
   if (x >= 1e6) return fmt::format("{:.1f} MB", x / 1e6);
   if (x >= 1e3) return fmt::format("{:.1f} kB", x / 1e3);
   return fmt::format("{} bytes", bytes);
+}
+
+std::optional<int64_t> parse_size(std::string_view text) {
+  int64_t unit = 1;
+  for (const auto& [suffix, bytes] :
+       {std::pair{'K', int64_t{1'000}}, std::pair{'M', int64_t{1'000'000}}, std::pair{'G', int64_t{1'000'000'000}},
+        std::pair{'T', int64_t{1'000'000'000'000}}}) {
+    if (text.ends_with(suffix)) unit = bytes;
+  }
+  if (unit > 1) text.remove_suffix(1);
+  int64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc() || end != text.data() + text.size() || number < 0 || number > INT64_MAX / unit) {
+    return std::nullopt;
+  }
+  return number * unit;
 }
 
 }  // namespace decant

@@ -6,6 +6,7 @@
 
 #include "cli/common.h"
 #include "cli/models.h"
+#include "hub/cache.h"
 #include "kernels/cuda_device.h"
 #include "kernels/device.h"
 #include "kernels/table.h"
@@ -81,6 +82,9 @@ Status methods(const MethodsOptions& options) {
     DECANT_TRY(const std::string path, pulled_path(m));
     models.push_back({std::string(m.name), fmt::format("{}; {}; licence: {}", m.summary, size_text(m.bytes), m.licence),
                       resolve_model(std::string(m.name)).ok()});
+  }
+  if (const Result<HubCache> cache = hub_cache(); cache.ok()) {
+    for (const std::string& name : cache->list()) models.push_back({name, "of a hub", true});
   }
   const std::vector<Entry> tables = kernel_tables();
 

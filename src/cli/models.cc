@@ -84,6 +84,9 @@ std::string available_models() {
     const std::string name(m.name);
     if (resolve_model(name).ok()) names += name + "\n";
   }
+  if (const Result<HubCache> cache = hub_cache(); cache.ok()) {
+    for (const std::string& name : cache->list()) names += name + "\n";
+  }
   return names;
 }
 

@@ -614,9 +614,12 @@ std::function<Result<Command>()> define_convert(Adder& add) {
   add.value("model", "", "a folder with safetensors, a GGUF file, or a pulled model",
             [o](CLI::Option*, const std::string& text) { o->model = text; })
       ->required();
-  add.value("output", "", "the GGUF file to write",
+  add.value("output", "",
+            "NAME.gguf for a GGUF file; any other name is that of a new folder for a safetensors checkpoint",
             [o](CLI::Option* option, const std::string& text) {
-              if (!text.ends_with(".gguf")) refuse(option, "a file name that ends with .gguf", text);
+              if (text.empty()) refuse(option, "a file or folder name", text);
+              if (text.ends_with(".safetensors"))
+                refuse(option, "the name of the checkpoint's folder, or NAME.gguf", text);
               o->output = text;
             })
       ->required();
@@ -627,8 +630,22 @@ std::function<Result<Command>()> define_convert(Adder& add) {
               o->type = parse_dtype(text);
               if (!o->type) refuse(option, "one of " + types, text);
             });
-  add.flag("--force", &o->force, "overwrite the file if it is there");
-  return command_of(o);
+  add.value("--shard-size", "SIZE", "of a checkpoint's files at most, such as 500M or 2G (default: 5G)",
+            [o](CLI::Option* option, const std::string& text) {
+              const std::optional<int64_t> size = parse_size(text);
+              if (!size || *size < 1) refuse(option, "a size such as 500M or 2G", text);
+              o->shard_size = *size;
+            });
+  add.flag("--force", &o->force, "overwrite the GGUF file if it is there");
+  return [o]() -> Result<Command> {
+    const bool is_float = o->type == DType::kF32 || o->type == DType::kF16 || o->type == DType::kBF16;
+    if (!o->output.ends_with(".gguf") && o->type && !is_float) {
+      return Status::invalid_argument(
+          "--type: a checkpoint's weights are f32, f16 or bf16; {} needs NAME.gguf as output",
+          dtype_info(*o->type).name);
+    }
+    return Command(*o);
+  };
 }
 
 std::function<Result<Command>()> define_pull(Adder& add) {
@@ -761,11 +778,12 @@ const Definition kDefinitions[] = {
      "  decant bench -t 1 --decode 64 --repeat 3 --json -\n"
      "  decant bench --startup\n",
      define_bench},
-    {"convert", "write a model as one GGUF file",
+    {"convert", "write a model as one GGUF file or as a safetensors checkpoint",
      "Weights are rounded to the nearest value of the type, block by block (no search, no importance matrix).\n\n"
      "Examples:\n"
      "  decant convert Qwen3-0.6B qwen3-0.6b-bf16.gguf\n"
-     "  decant convert Qwen3-0.6B qwen3-0.6b-q8_0.gguf --type q8_0\n",
+     "  decant convert Qwen3-0.6B qwen3-0.6b-q8_0.gguf --type q8_0\n"
+     "  decant convert model.gguf model-checkpoint --type bf16 --shard-size 2G\n",
      define_convert},
     {"pull", "fetch a model, verify it and keep it in the cache",
      "FILE is a path in the repository or a quantization such as Q4_K_M; without it: safetensors, else the GGUF file\n"

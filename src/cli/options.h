@@ -120,8 +120,9 @@ struct BenchOptions {
 struct ConvertCommandOptions {
   std::string model;
   std::string output;
-  std::optional<DType> type;  // --type; none: each tensor keeps its own
-  bool force = false;         // overwrite
+  std::optional<DType> type;                    // --type; none: each tensor keeps its own
+  int64_t shard_size = int64_t{5'000'000'000};  // --shard-size, of a folder's safetensors files
+  bool force = false;                           // overwrite a GGUF file
 };
 
 struct PullOptions {

@@ -5,6 +5,7 @@
 #include "cli/common.h"
 #include "cli/models.h"
 #include "formats/gguf.h"
+#include "model/checkpoint.h"
 #include "text/chat.h"
 #include "text/tokenizer.h"
 
@@ -79,7 +80,7 @@ Status render_template(const TemplateOptions& options) {
     DECANT_TRY(chat, ChatTemplate::from_source(std::move(source)));
   } else {
     DECANT_TRY(const std::string path, resolve_model(options.model));
-    DECANT_TRY(const GgufFile file, GgufFile::open(path));
+    DECANT_TRY(const GgufFile file, open_model(path));
     DECANT_TRY(tokenizer, Tokenizer::from_gguf(file));
     DECANT_TRY(chat, ChatTemplate::from_tokenizer(*tokenizer));
     if (chat == nullptr) return Status::unsupported("{}: the model has no chat template (a base model)", path);

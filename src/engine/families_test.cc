@@ -18,7 +18,9 @@
 #include "kernels/cuda_device.h"
 #include "kernels/table.h"
 #include "model/checkpoint.h"
+#include "model/config.h"
 #include "model/convert.h"
+#include "model/export.h"
 #include "model/overlay.h"
 
 namespace decant {
@@ -201,6 +203,38 @@ TEST_P(Families, AConvertedFileGivesTheSameBits) {
   const std::vector<float> logits = run(*before.engine, fixture.tokens, 128);
   EXPECT_GT(logits.size(), 0u);
   EXPECT_EQ(run(*after.engine, fixture.tokens, 128), logits);
+}
+
+// check_export.py has transformers read such folders; here the bits have to survive, shards and casts too.
+TEST_P(Families, AGgufFileBecomesACheckpointOfTheSameBits) {
+  const std::string folder = folder_of(GetParam());
+  const Fixture fixture(folder);
+  const std::string base = ::testing::TempDir() + "decant_" + std::to_string(::getpid()) + GetParam();
+  const std::string gguf = base + ".gguf", exported = base + "_exported", rewritten = base + "_rewritten";
+  fs::create_directory(exported);
+  fs::create_directory(rewritten);
+  const auto written = [&]() -> Status {
+    DECANT_TRY(const GgufFile checkpoint, open_model(folder));
+    DECANT_TRY_STATUS(write_gguf(checkpoint, gguf, {}));
+    DECANT_TRY(const GgufFile file, open_model(gguf));
+    DECANT_TRY(const ModelConfig config, read_config(file));
+    DECANT_TRY_STATUS(write_checkpoint(gguf, file, config, exported, {}));
+    return write_checkpoint(exported, file, config, rewritten, {.type = DType::kF32, .shard_bytes = 4000});
+  }();
+  ASSERT_TRUE(written.ok()) << written.message();
+  const Loaded before = load(folder), after = load(exported), last = load(rewritten);
+  EXPECT_TRUE(fs::exists(rewritten + "/model.safetensors.index.json"));
+  fs::remove(gguf);
+  fs::remove_all(exported);
+  fs::remove_all(rewritten);
+  ASSERT_NE(before.engine, nullptr);
+  ASSERT_NE(after.engine, nullptr);
+  ASSERT_NE(last.engine, nullptr);
+  const std::vector<float> logits = run(*before.engine, fixture.tokens, 128);
+  EXPECT_GT(logits.size(), 0u);
+  EXPECT_EQ(run(*after.engine, fixture.tokens, 128), logits);
+  // Weights in another type may be summed in another order.
+  EXPECT_LE(relative_error(run(*last.engine, fixture.tokens, 128), logits), 1e-5);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, Families, ::testing::ValuesIn(fixture_names()),

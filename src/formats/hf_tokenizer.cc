@@ -40,6 +40,10 @@ constexpr KnownPattern kPatterns[] = {
      "llama-bpe"},
     {R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
      "qwen2"},
+    {R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
+     "gpt-4o"},
+    {R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
+     "tekken"},
 };
 
 // A field of an object, or null.
@@ -233,6 +237,11 @@ class HfTokenizerReader {
     return {};
   }
 
+  // The known patterns match every character, so that removing what does not match removes nothing.
+  static bool keeps_matches(const json& split) {
+    return text_of(field(split, "behavior")) == (flag_of(split, "invert") ? "Removed" : "Isolated");
+  }
+
   Status read_pre_tokenizer(const json& pre_tokenizer) {
     std::vector<const json*> steps;
     flatten(pre_tokenizer, "pretokenizers", &steps);
@@ -265,8 +274,7 @@ class HfTokenizerReader {
       if (bytes) return refuse(*step);
       if (type == "Digits" && flag_of(*step, "individual_digits") && pre_.empty()) {
         digits = true;
-      } else if (type == "Split" && text_of(field(*step, "behavior")) == "Isolated" && !flag_of(*step, "invert") &&
-                 pre_.empty()) {
+      } else if (type == "Split" && keeps_matches(*step) && pre_.empty()) {
         const std::string pattern = pattern_of(*step);
         for (const KnownPattern& known : kPatterns) {
           if (known.pattern == pattern) pre_ = known.pre;
@@ -515,6 +523,13 @@ class HfTokenizerReader {
 };
 
 }  // namespace
+
+std::string_view hf_split_pattern(std::string_view pre) {
+  for (const KnownPattern& known : kPatterns) {
+    if (known.pre == pre) return known.pattern;
+  }
+  return {};
+}
 
 Status parse_hf_tokenizer(const HfTokenizerFiles& files, const std::string& name, int64_t rows, GgufWriter* out) {
   return HfTokenizerReader(files, name, rows, out).read();

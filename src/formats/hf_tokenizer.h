@@ -40,4 +40,8 @@ Status read_hf_tokenizer(const std::string& folder, int64_t rows, GgufWriter* ou
 // The same from the files' contents; `name` stands for the folder in messages.
 Status parse_hf_tokenizer(const HfTokenizerFiles& files, const std::string& name, int64_t rows, GgufWriter* out);
 
+// The regular expression that GGUF's pre-tokenizer `pre` (gpt-2, llama-bpe, qwen2, gpt-4o, tekken) has in
+// tokenizer.json; empty for others.
+std::string_view hf_split_pattern(std::string_view pre);
+
 }  // namespace decant

@@ -81,6 +81,21 @@ TEST(HfTokenizer, PreTokenizersAreKnownByTheirPatterns) {
   ASSERT_TRUE(digits.status.ok()) << digits.status.message();
   EXPECT_EQ(*digits.file().require_string("tokenizer.ggml.pre"), "smollm");
 
+  // What is written for a name is read as that name.
+  for (const std::string pre : {"gpt-2", "llama-bpe", "qwen2", "gpt-4o", "tekken"}) {
+    std::string escaped;
+    for (const char c : hf_split_pattern(pre)) escaped.append(c == '\\' ? "\\\\" : std::string(1, c));
+    const Made again = make({.tokenizer = byte_level(split(escaped))});
+    ASSERT_TRUE(again.status.ok()) << again.status.message();
+    EXPECT_EQ(*again.file().require_string("tokenizer.ggml.pre"), pre == "llama-bpe" ? "smaug-bpe" : pre);
+  }
+  EXPECT_EQ(hf_split_pattern("command-r"), "");
+  std::string removed = split(qwen);
+  removed.replace(removed.find("\"Isolated\",\"invert\":false"), 25, "\"Removed\",\"invert\":true");
+  EXPECT_TRUE(make({.tokenizer = byte_level(removed)}).status.ok());
+  removed.replace(removed.find("true}"), 4, "false");
+  expect(make({.tokenizer = byte_level(removed)}).status, Code::kUnsupported, "Removed");
+
   expect(make({.tokenizer = byte_level(split("[a-z]+"))}).status, Code::kUnsupported, "[a-z]+");
   expect(make({.tokenizer = byte_level(R"({"type":"Whitespace"})")}).status, Code::kUnsupported, "Whitespace");
   expect(make({.tokenizer = byte_level(R"({"type":"ByteLevel"})")}).status, Code::kUnsupported, "ByteLevel");

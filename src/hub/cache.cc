@@ -97,4 +97,38 @@ Result<std::string> HubCache::find(const HubName& name) const {
   return choice.entry.empty() ? snapshot : snapshot + "/" + choice.entry;
 }
 
+std::vector<std::string> HubCache::list() const {
+  std::vector<std::string> names;
+  const auto children = [](const fs::path& folder) {
+    std::vector<fs::path> paths;
+    std::error_code error;
+    for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) paths.push_back(entry.path());
+    return paths;
+  };
+  for (const fs::path& owner : children(root_)) {
+    for (const fs::path& repository : children(owner)) {
+      for (const fs::path& reference : children(repository / "refs")) {
+        const std::string revision = reference.filename().string();
+        if (revision.find('%') != std::string::npos) continue;  // a branch with a '/': still found when it is given
+        const std::string text = fmt::format("{}/{}{}", owner.filename().string(), repository.filename().string(),
+                                             revision == "main" ? "" : "@" + revision);
+        Result<HubName> name = is_hub_name(text) ? parse_hub_name(text) : Status::invalid_argument("no name");
+        if (!name.ok()) continue;
+        if (find(*name).ok()) {
+          names.push_back(text);
+          continue;
+        }
+        const Result<std::string> commit = read_file(reference.string());
+        if (!commit.ok() || !is_commit(commit->substr(0, commit->find('\n')))) continue;
+        for (const HubFile& file : files_in(folder(*name, commit->substr(0, commit->find('\n'))))) {
+          name->file = file.path;
+          if (file.path.ends_with(".gguf") && find(*name).ok()) names.push_back(text + ":" + file.path);
+        }
+      }
+    }
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
 }  // namespace decant

@@ -32,6 +32,10 @@ class HubCache {
   // when it was not pulled or not wholly.
   Result<std::string> find(const HubName& name) const;
 
+  // What can be given to find(), as `decant pull` takes it, sorted: OWNER/NAME[@REVISION], or with each :FILE where one
+  // has to be chosen. What was not pulled wholly is left out.
+  std::vector<std::string> list() const;
+
  private:
   std::string reference_path(const HubName& name) const;
   std::string root_;

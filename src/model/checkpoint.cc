@@ -11,7 +11,6 @@
 #include <filesystem>
 #include <limits>
 #include <nlohmann/json.hpp>
-#include <numbers>
 #include <optional>
 #include <set>
 
@@ -20,6 +19,7 @@
 #include "base/strict_json.h"
 #include "formats/hf_tokenizer.h"
 #include "formats/safetensors.h"
+#include "model/checkpoint_families.h"
 #include "model/config.h"
 
 namespace decant {
@@ -28,148 +28,9 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-// How a tensor's bytes follow from the checkpoint's.
-enum class Layout {
-  kSame,
-  kPlusOne,     // float32, 1 added: Gemma's norms are stored as what is added to one
-  kTransposed,  // GPT-2's Conv1D stores [inputs, outputs]
-  kPairedQ,     // rows of each head from halves to neighbours (ModelConfig::ropes[].interleaved)
-  kPairedK,     // likewise, with the number of key/value heads
-  kHeadsOfQkv,  // rows [head][q, k, v] to [q, k, v][head]: GPT-NeoX
-  kPositions2,  // without the first two rows: OPT's positions begin at 2
-};
-
-// One kind of tensor; "{}" is the layer, "{e}" an expert. Names are without ".weight" and ".bias".
-struct TensorRule {
-  std::string_view from, to;
-  Layout layout = Layout::kSame;
-};
-
-constexpr TensorRule kLlamaRules[] = {
-    {"embed_tokens", "token_embd"},
-    {"norm", "output_norm"},
-    {"lm_head", "output"},
-    {"layers.{}.input_layernorm", "blk.{}.attn_norm"},
-    {"layers.{}.post_attention_layernorm", "blk.{}.ffn_norm"},
-    {"layers.{}.self_attn.q_proj", "blk.{}.attn_q", Layout::kPairedQ},
-    {"layers.{}.self_attn.k_proj", "blk.{}.attn_k", Layout::kPairedK},
-    {"layers.{}.self_attn.v_proj", "blk.{}.attn_v"},
-    {"layers.{}.self_attn.o_proj", "blk.{}.attn_output"},
-    {"layers.{}.self_attn.q_norm", "blk.{}.attn_q_norm"},
-    {"layers.{}.self_attn.k_norm", "blk.{}.attn_k_norm"},
-    {"layers.{}.self_attn.qkv_proj", "blk.{}.attn_qkv"},
-    {"layers.{}.mlp.gate_proj", "blk.{}.ffn_gate"},
-    {"layers.{}.mlp.up_proj", "blk.{}.ffn_up"},
-    {"layers.{}.mlp.down_proj", "blk.{}.ffn_down"},
-    {"layers.{}.mlp.gate_up_proj", "blk.{}.ffn_up"},
-    {"layers.{}.mlp.gate", "blk.{}.ffn_gate_inp"},
-    {"layers.{}.mlp.experts.{e}.gate_proj", "blk.{}.ffn_gate.{e}"},
-    {"layers.{}.mlp.experts.{e}.up_proj", "blk.{}.ffn_up.{e}"},
-    {"layers.{}.mlp.experts.{e}.down_proj", "blk.{}.ffn_down.{e}"},
-    {"layers.{}.block_sparse_moe.gate", "blk.{}.ffn_gate_inp"},
-    {"layers.{}.block_sparse_moe.experts.{e}.w1", "blk.{}.ffn_gate.{e}"},
-    {"layers.{}.block_sparse_moe.experts.{e}.w3", "blk.{}.ffn_up.{e}"},
-    {"layers.{}.block_sparse_moe.experts.{e}.w2", "blk.{}.ffn_down.{e}"},
-};
-constexpr TensorRule kGemmaRules[] = {
-    {"embed_tokens", "token_embd"},
-    {"norm", "output_norm", Layout::kPlusOne},
-    {"lm_head", "output"},
-    {"layers.{}.input_layernorm", "blk.{}.attn_norm", Layout::kPlusOne},
-    {"layers.{}.post_attention_layernorm", "blk.{}.post_attention_norm", Layout::kPlusOne},
-    {"layers.{}.pre_feedforward_layernorm", "blk.{}.ffn_norm", Layout::kPlusOne},
-    {"layers.{}.post_feedforward_layernorm", "blk.{}.post_ffw_norm", Layout::kPlusOne},
-    {"layers.{}.self_attn.q_proj", "blk.{}.attn_q"},
-    {"layers.{}.self_attn.k_proj", "blk.{}.attn_k"},
-    {"layers.{}.self_attn.v_proj", "blk.{}.attn_v"},
-    {"layers.{}.self_attn.o_proj", "blk.{}.attn_output"},
-    {"layers.{}.self_attn.q_norm", "blk.{}.attn_q_norm", Layout::kPlusOne},
-    {"layers.{}.self_attn.k_norm", "blk.{}.attn_k_norm", Layout::kPlusOne},
-    {"layers.{}.mlp.gate_proj", "blk.{}.ffn_gate"},
-    {"layers.{}.mlp.up_proj", "blk.{}.ffn_up"},
-    {"layers.{}.mlp.down_proj", "blk.{}.ffn_down"},
-};
-constexpr TensorRule kGpt2Rules[] = {
-    {"wte", "token_embd"},
-    {"wpe", "position_embd"},
-    {"ln_f", "output_norm"},
-    {"lm_head", "output"},
-    {"h.{}.ln_1", "blk.{}.attn_norm"},
-    {"h.{}.ln_2", "blk.{}.ffn_norm"},
-    {"h.{}.attn.c_attn", "blk.{}.attn_qkv", Layout::kTransposed},
-    {"h.{}.attn.c_proj", "blk.{}.attn_output", Layout::kTransposed},
-    {"h.{}.mlp.c_fc", "blk.{}.ffn_up", Layout::kTransposed},
-    {"h.{}.mlp.c_proj", "blk.{}.ffn_down", Layout::kTransposed},
-};
-constexpr TensorRule kGptNeoXRules[] = {
-    {"embed_in", "token_embd"},
-    {"final_layer_norm", "output_norm"},
-    {"embed_out", "output"},
-    {"layers.{}.input_layernorm", "blk.{}.attn_norm"},
-    {"layers.{}.post_attention_layernorm", "blk.{}.ffn_norm"},
-    {"layers.{}.attention.query_key_value", "blk.{}.attn_qkv", Layout::kHeadsOfQkv},
-    {"layers.{}.attention.dense", "blk.{}.attn_output"},
-    {"layers.{}.mlp.dense_h_to_4h", "blk.{}.ffn_up"},
-    {"layers.{}.mlp.dense_4h_to_h", "blk.{}.ffn_down"},
-};
-constexpr TensorRule kOptRules[] = {
-    {"embed_tokens", "token_embd"},
-    {"embed_positions", "position_embd", Layout::kPositions2},
-    {"project_in", "project_in"},
-    {"project_out", "project_out"},
-    {"final_layer_norm", "output_norm"},
-    {"lm_head", "output"},
-    {"layers.{}.self_attn_layer_norm", "blk.{}.attn_norm"},
-    {"layers.{}.final_layer_norm", "blk.{}.ffn_norm"},
-    {"layers.{}.self_attn.q_proj", "blk.{}.attn_q"},
-    {"layers.{}.self_attn.k_proj", "blk.{}.attn_k"},
-    {"layers.{}.self_attn.v_proj", "blk.{}.attn_v"},
-    {"layers.{}.self_attn.out_proj", "blk.{}.attn_output"},
-    {"layers.{}.fc1", "blk.{}.ffn_up"},
-    {"layers.{}.fc2", "blk.{}.ffn_down"},
-};
-
-// What config.json may leave out: transformers' defaults of the class.
-struct Defaults {
-  double norm_eps = 1e-6;
-  double rope_theta = 10000;
-  int head_dim = 0;  // 0: hidden / heads
-  int window = 0;
-};
-
-struct CheckpointFamily {
-  std::string_view hf_class;      // config.json: architectures[0]
-  std::string_view architecture;  // GGUF's
-  std::span<const TensorRule> rules;
-  Defaults defaults;
-};
-
-constexpr CheckpointFamily kFamilies[] = {
-    {"LlamaForCausalLM", "llama", kLlamaRules, {}},
-    {"MistralForCausalLM", "llama", kLlamaRules, {.window = 4096}},
-    {"MixtralForCausalLM", "llama", kLlamaRules, {.norm_eps = 1e-5, .rope_theta = 1e6}},
-    {"Qwen2ForCausalLM", "qwen2", kLlamaRules, {.window = 4096}},
-    {"Qwen3ForCausalLM", "qwen3", kLlamaRules, {.head_dim = 128, .window = 4096}},
-    {"Qwen3MoeForCausalLM", "qwen3moe", kLlamaRules, {.window = 4096}},
-    {"Phi3ForCausalLM", "phi3", kLlamaRules, {.norm_eps = 1e-5}},
-    {"GemmaForCausalLM", "gemma", kGemmaRules, {.head_dim = 256}},
-    {"Gemma2ForCausalLM", "gemma2", kGemmaRules, {.head_dim = 256, .window = 4096}},
-    {"Gemma3ForCausalLM", "gemma3", kGemmaRules, {.rope_theta = 1e6, .head_dim = 256, .window = 4096}},
-    {"Gemma3ForConditionalGeneration", "gemma3", kGemmaRules, {.rope_theta = 1e6, .head_dim = 256, .window = 4096}},
-    {"GPT2LMHeadModel", "gpt2", kGpt2Rules, {.norm_eps = 1e-5}},
-    {"GPTNeoXForCausalLM", "gptneox", kGptNeoXRules, {.norm_eps = 1e-5}},
-    {"OPTForCausalLM", "opt", kOptRules, {.norm_eps = 1e-5}},
-};
-
-// Names before the ones in the rules; longest first.
-constexpr std::string_view kPrefixes[] = {"model.language_model.",
-                                          "language_model.model.",
-                                          "language_model.",
-                                          "model.decoder.",
-                                          "transformer.",
-                                          "gpt_neox.",
-                                          "decoder.",
-                                          "model."};
+using checkpoint::CheckpointFamily;
+using checkpoint::Layout;
+using checkpoint::Mapped;
 
 // Buffers that are recomputed, and the vision half of Gemma 3's larger sizes, which text does not use.
 bool is_ignored(std::string_view name, std::string_view architecture) {
@@ -181,103 +42,6 @@ bool is_ignored(std::string_view name, std::string_view architecture) {
            name.find("multi_modal_projector.") != std::string_view::npos;
   }
   return false;
-}
-
-// A number at the start of `text`, taken off.
-std::optional<std::string> take_number(std::string_view* text) {
-  size_t n = 0;
-  while (n < text->size() && n < 9 && (*text)[n] >= '0' && (*text)[n] <= '9') ++n;
-  if (n == 0) return std::nullopt;
-  std::string number(text->substr(0, n));
-  text->remove_prefix(n);
-  return number;
-}
-
-// The numbers that "{}" and "{e}" stand for, or nullopt if `name` is not of that form.
-struct Numbers {
-  std::string layer, expert;
-};
-std::optional<Numbers> match(std::string_view pattern, std::string_view name) {
-  Numbers numbers;
-  while (!pattern.empty()) {
-    if (pattern.starts_with("{}") || pattern.starts_with("{e}")) {
-      std::optional<std::string> number = take_number(&name);
-      if (!number) return std::nullopt;
-      (pattern[1] == '}' ? numbers.layer : numbers.expert) = *std::move(number);
-      pattern.remove_prefix(pattern[1] == '}' ? 2 : 3);
-    } else if (name.empty() || pattern[0] != name[0]) {
-      return std::nullopt;
-    } else {
-      pattern.remove_prefix(1);
-      name.remove_prefix(1);
-    }
-  }
-  return name.empty() ? std::optional(std::move(numbers)) : std::nullopt;
-}
-
-std::string filled(std::string_view pattern, const Numbers& numbers) {
-  std::string text;
-  for (size_t i = 0; i < pattern.size(); ++i) {
-    if (pattern.substr(i).starts_with("{}")) {
-      text += numbers.layer;
-      i += 1;
-    } else if (pattern.substr(i).starts_with("{e}")) {
-      text += numbers.expert;
-      i += 2;
-    } else {
-      text += pattern[i];
-    }
-  }
-  return text;
-}
-
-struct Mapped {
-  std::string name;  // GGUF's
-  Layout layout;
-};
-
-// nullopt for a name that no rule of the family knows.
-std::optional<Mapped> map_name(const CheckpointFamily& family, std::string_view name) {
-  std::string_view suffix;
-  for (const std::string_view s : {".weight", ".bias"}) {
-    if (name.ends_with(s)) suffix = s;
-  }
-  if (suffix.empty()) return std::nullopt;
-  const std::string_view stem = name.substr(0, name.size() - suffix.size());
-  const auto find = [&](std::string_view tail) -> std::optional<Mapped> {
-    for (const TensorRule& rule : family.rules) {
-      if (const std::optional<Numbers> numbers = match(rule.from, tail)) {
-        // Of the architectures that share Llama's names, GGUF has neighbours rotate in its own alone.
-        const bool paired = rule.layout == Layout::kPairedQ || rule.layout == Layout::kPairedK;
-        const Layout layout = paired && family.architecture != "llama" ? Layout::kSame : rule.layout;
-        // Gemma 1 has two norms a layer; its second is named as the second of the later sizes' four.
-        const bool second = family.architecture == "gemma" && rule.to == "blk.{}.post_attention_norm";
-        return Mapped{filled(second ? "blk.{}.ffn_norm" : rule.to, *numbers) + std::string(suffix), layout};
-      }
-    }
-    return std::nullopt;
-  };
-  for (const std::string_view prefix : kPrefixes) {
-    if (!stem.starts_with(prefix)) continue;
-    if (std::optional<Mapped> mapped = find(stem.substr(prefix.size()))) return mapped;
-  }
-  return find(stem);
-}
-
-// Row r of the GGUF tensor is row row_order(r) of the checkpoint's; null: the same row.
-std::function<int64_t(int64_t)> row_order(Layout layout, int heads, int head_dim) {
-  const int64_t dim = head_dim, half = dim / 2;
-  switch (layout) {
-    case Layout::kPairedQ:
-    case Layout::kPairedK: return [dim, half](int64_t r) { return r / dim * dim + r % 2 * half + r % dim / 2; };
-    case Layout::kHeadsOfQkv: {
-      const int64_t n = heads;
-      return [dim, n](int64_t r) { return (r / dim % n * 3 + r / (dim * n)) * dim + r % dim; };
-    }
-    case Layout::kPositions2: return [](int64_t r) { return r + 2; };
-    default: break;
-  }
-  return {};
 }
 
 // --- config.json ---
@@ -426,7 +190,7 @@ class CheckpointReader {
     }
     if (name.empty()) return Status::corrupt("{}: architectures: expected a list with the model's class", path);
     std::string known;
-    for (const CheckpointFamily& f : kFamilies) {
+    for (const CheckpointFamily& f : checkpoint::families()) {
       if (f.hf_class == name) family_ = &f;
       known += (known.empty() ? "" : ", ") + std::string(f.hf_class);
     }
@@ -634,24 +398,15 @@ class CheckpointReader {
     if (!rope.status().ok() && status_.ok()) status_ = rope.status();
   }
 
-  // Llama 3's frequencies: waves longer than the original context divided by it are stretched by `factor`, short ones
-  // kept, with a ramp between. GGUF ships the divisors.
+  // GGUF ships the divisors.
   void write_llama3(Fields& rope, double theta, double factor, double original, int64_t rotated) {
     const double low = rope.number({"low_freq_factor"}).value_or(1),
                  high = rope.number({"high_freq_factor"}).value_or(4);
     if (!(high > low) || !(low > 0)) return rope.fail("rope_scaling", "0 < low_freq_factor < high_freq_factor");
     std::vector<float> divisors;
     for (int64_t i = 0; i < rotated / 2; ++i) {
-      const double frequency = std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(rotated));
-      const double wave = 2 * std::numbers::pi / frequency;
-      double divisor = 1;
-      if (wave > original / low) {
-        divisor = factor;
-      } else if (wave >= original / high) {
-        const double kept = (original / wave - low) / (high - low);
-        divisor = 1 / ((1 - kept) / factor + kept);
-      }
-      divisors.push_back(static_cast<float>(divisor));
+      divisors.push_back(
+          static_cast<float>(checkpoint::llama3_divisor(theta, i, rotated, factor, low, high, original)));
     }
     add_vector("rope_freqs.weight", divisors);
   }
@@ -688,7 +443,7 @@ class CheckpointReader {
   Status map_tensors(const SafetensorsFile& files) {
     for (const SafetensorsTensor& source : files.tensors()) {
       if (is_ignored(source.name, family_->architecture)) continue;
-      std::optional<Mapped> mapped = map_name(*family_, source.name);
+      std::optional<Mapped> mapped = checkpoint::to_gguf(*family_, source.name);
       // An unknown name goes on as it is: loading the model refuses it.
       if (!mapped) mapped = Mapped{source.name, Layout::kSame};
       DECANT_TRY(GgufTensor tensor, view(files, source, *mapped));
@@ -748,7 +503,7 @@ class CheckpointReader {
     }
     if (layout == Layout::kTransposed) std::swap(tensor.shape[0], tensor.shape[1]);
     const DType type = tensor.type;
-    const std::function<int64_t(int64_t)> order = row_order(layout, heads_, head_dim_);
+    const std::function<int64_t(int64_t)> order = checkpoint::row_order(layout, heads_, head_dim_);
     if (layout == Layout::kPlusOne) tensor.type = DType::kF32;
     tensor.make = [=]() {
       std::vector<uint8_t> bytes(static_cast<size_t>(rows) * static_cast<size_t>(cols) * item);
@@ -799,12 +554,16 @@ class CheckpointReader {
 
 }  // namespace
 
+bool is_checkpoint(const std::string& path) {
+  std::error_code error;
+  if (fs::is_directory(path, error)) return fs::exists(path + "/config.json", error);
+  return path.ends_with(".safetensors") || path.ends_with(".safetensors.index.json");
+}
+
 Result<GgufFile> open_model(const std::string& path) {
   std::error_code error;
   const bool folder = fs::is_directory(path, error);
-  if (!folder && !path.ends_with(".safetensors") && !path.ends_with(".safetensors.index.json")) {
-    return GgufFile::open(path);
-  }
+  if (!folder && !is_checkpoint(path)) return GgufFile::open(path);
   std::string parent = folder ? path : fs::path(path).parent_path().string();
   if (parent.empty()) parent = ".";
   if (!fs::exists(parent + "/config.json", error)) {
@@ -822,12 +581,12 @@ Result<GgufFile> open_model(const std::string& path) {
 }
 
 Result<CheckpointName> checkpoint_name(const std::string& path, const ModelConfig& config, const std::string& name) {
-  for (const CheckpointFamily& family : kFamilies) {
+  for (const CheckpointFamily& family : checkpoint::families()) {
     if (family.architecture != config.architecture) continue;
-    const std::optional<Mapped> mapped = map_name(family, name);
+    const std::optional<Mapped> mapped = checkpoint::to_gguf(family, name);
     if (!mapped) break;
     const LayerConfig& layer = config.layers[0];
-    return CheckpointName{mapped->name, row_order(mapped->layout, layer.n_heads, layer.k_dim)};
+    return CheckpointName{mapped->name, checkpoint::row_order(mapped->layout, layer.n_heads, layer.k_dim)};
   }
   return Status::not_found("{}: tensor {}: a {} model has no such tensor; was this made for another model?", path, name,
                            config.architecture);

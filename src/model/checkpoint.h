@@ -21,6 +21,9 @@ struct ModelConfig;
 // file in one. kNotFound, kCorrupt, kUnsupported name file, field and fix.
 Result<GgufFile> open_model(const std::string& path);
 
+// Whether open_model() takes `path` for a checkpoint.
+bool is_checkpoint(const std::string& path);
+
 // The GGUF names of a checkpoint's tensor and how its rows are rearranged; what adapters of such a checkpoint need.
 struct CheckpointName {
   std::string gguf;  // with ".weight" or ".bias"

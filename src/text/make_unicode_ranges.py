@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-FileCopyrightText: The Decant authors
 # SPDX-License-Identifier: Apache-2.0
-"""Writes unicode_ranges.inc: the code points of \\p{L} and \\p{N} as ranges.
+"""Writes unicode_ranges.inc: the code points of \\p{L}, \\p{N}, \\p{M}, of upper and title case, and of lower case, as ranges.
 
 The Unicode version is part of the tokenizers' behaviour: a code point that a later version calls a letter splits text
 elsewhere. llama.cpp's tables, against which token equality is tested, follow 15.1, so these do too.
@@ -15,10 +15,10 @@ import unicodedata2 as unicodedata
 VERSION = "15.1.0"
 
 
-def ranges(group):
+def ranges(*groups):
     out = []
     for code in range(0x110000):
-        if unicodedata.category(chr(code))[0] != group:
+        if not unicodedata.category(chr(code)).startswith(groups):
             continue
         if out and out[-1][1] == code - 1:
             out[-1][1] = code
@@ -34,10 +34,11 @@ def main():
     print("// SPDX-License-Identifier: Apache-2.0")
     print("//")
     print(f"// Written by make_unicode_ranges.py from the Unicode Character Database {VERSION}. First and last code point.")
-    for name, group in (("kLetterRanges", "L"), ("kNumberRanges", "N")):
+    for name, *groups in (("kLetterRanges", "L"), ("kNumberRanges", "N"), ("kMarkRanges", "M"),
+                          ("kUpperRanges", "Lu", "Lt"), ("kLowerRanges", "Ll")):
         print(f"\nconstexpr CodeRange {name}[] = {{")
         line = "   "
-        for first, last in ranges(group):
+        for first, last in ranges(*groups):
             item = f" {{0x{first:X}, 0x{last:X}}},"
             if len(line) + len(item) > 120:
                 print(line)

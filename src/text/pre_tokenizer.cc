@@ -26,6 +26,7 @@ constexpr PreTokenizer kPreTokenizers[] = {
     {.name = "glm4", .rule = SplitRule::kLlama3, .ignore_merges = true},
     {.name = "glm5", .rule = SplitRule::kLlama3, .ignore_merges = true},
     {.name = "gpt-2", .rule = SplitRule::kGpt2},
+    {.name = "gpt-4o", .rule = SplitRule::kO200k},
     {.name = "granite-docling", .rule = SplitRule::kGpt2},
     {.name = "grok-2", .rule = SplitRule::kQwen2},
     {.name = "hunyuan", .rule = SplitRule::kQwen2},
@@ -42,6 +43,7 @@ constexpr PreTokenizer kPreTokenizers[] = {
     {.name = "llama-bpe", .rule = SplitRule::kLlama3, .ignore_merges = true, .add_bos = true},
     {.name = "llama-v3", .rule = SplitRule::kLlama3, .ignore_merges = true, .add_bos = true},
     {.name = "llama3", .rule = SplitRule::kLlama3, .ignore_merges = true, .add_bos = true},
+    {.name = "llama4", .rule = SplitRule::kO200k},
     {.name = "megrez", .rule = SplitRule::kQwen2},
     {.name = "mellum", .rule = SplitRule::kGpt2},
     {.name = "mellum2", .rule = SplitRule::kDigits},
@@ -60,6 +62,7 @@ constexpr PreTokenizer kPreTokenizers[] = {
     {.name = "solar-open", .rule = SplitRule::kQwen2},
     {.name = "stablelm2", .rule = SplitRule::kQwen2},
     {.name = "starcoder", .rule = SplitRule::kDigits},
+    {.name = "tekken", .rule = SplitRule::kTekken, .ignore_merges = true, .add_bos = true},
     {.name = "trillion", .rule = SplitRule::kGpt2},
 };
 static_assert(std::is_sorted(std::begin(kPreTokenizers), std::end(kPreTokenizers),

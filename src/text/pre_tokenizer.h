@@ -20,6 +20,10 @@ enum class SplitRule {
   kLlama3,  // (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|
             // ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
   kQwen2,   // the same with \p{N} for \p{N}{1,3}
+  // With U for [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}] and L for [\p{Ll}\p{Lm}\p{Lo}\p{M}], words end where lower case ends:
+  kO200k,   // [^\r\n\p{L}\p{N}]?U*L+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?U+L*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|
+            // \p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+
+  kTekken,  // the same without the contractions and with \p{N} for \p{N}{1,3}
 };
 
 // A pre-tokenizer by the name that GGUF's tokenizer.ggml.pre has for it.
@@ -55,6 +59,11 @@ class Reader {
     if (byte < 0x80) return {char_class(byte), 1, static_cast<char>(byte)};
     const Utf8Char c = decode_utf8(text_.substr(offset));
     return {c.valid ? char_class(c.code) : CharClass::kOther, c.size, 0};
+  }
+  LetterCase case_at(size_t offset) const {
+    if (offset >= text_.size()) return LetterCase::kNone;
+    const Utf8Char c = decode_utf8(text_.substr(offset));
+    return c.valid ? letter_case(c.code) : LetterCase::kNone;
   }
   // The end of the run of characters of class `kind` that starts at `offset`.
   size_t run(size_t offset, CharClass kind) const {
@@ -165,6 +174,50 @@ void split_llama3(std::string_view text, int max_digits, Emit&& emit) {
   }
 }
 
+// The end of the U*L+ or else U+L* of kO200k that starts at `offset`, as a backtracking matcher finds it; `offset` if
+// neither matches. The first has to win over all leads before the second is tried, so the caller says which.
+inline size_t cased_word(const Reader& reader, size_t offset, bool needs_lower) {
+  size_t end = offset, last_both = offset;  // the ends of the run of U and of the last character in it that is in L too
+  LetterCase c = reader.case_at(end);
+  for (; c == LetterCase::kUpper || c == LetterCase::kBoth; c = reader.case_at(end)) {
+    end += reader.at(end).size;
+    if (c == LetterCase::kBoth) last_both = end;
+  }
+  if (c != LetterCase::kLower) return needs_lower ? last_both : end;
+  for (; c == LetterCase::kLower || c == LetterCase::kBoth; c = reader.case_at(end)) end += reader.at(end).size;
+  return end;
+}
+
+template <typename Emit>
+void split_cased(std::string_view text, int max_digits, bool contractions, Emit&& emit) {
+  const Reader reader(text);
+  const auto is_line_end = [](Char c) { return c.ascii == '\r' || c.ascii == '\n'; };
+  for (size_t begin = 0; begin < text.size();) {
+    const Char first = reader.at(begin);
+    const Char second = reader.at(begin + first.size);
+    const bool leads = first.kind != CharClass::kLetter && first.kind != CharClass::kNumber && !is_line_end(first);
+    size_t end = begin;
+    for (const bool needs_lower : {true, false}) {
+      const size_t after = begin + first.size;
+      if (leads && end == begin && (end = cased_word(reader, after, needs_lower)) == after) end = begin;
+      if (end == begin) end = cased_word(reader, begin, needs_lower);
+    }
+    if (end > begin) {
+      if (contractions && reader.at(end).ascii == '\'') end += contraction(reader, end, true);
+    } else if (first.kind == CharClass::kNumber) {
+      for (int n = 0; n < max_digits && reader.at(end).kind == CharClass::kNumber; ++n) end += reader.at(end).size;
+    } else if (first.kind == CharClass::kOther || (first.ascii == ' ' && second.kind == CharClass::kOther)) {
+      end = reader.run(first.kind == CharClass::kOther ? begin : begin + 1, CharClass::kOther);
+      while (is_line_end(reader.at(end)) || reader.at(end).ascii == '/') ++end;
+    } else {
+      const Spaces s = spaces(reader, begin);
+      end = s.after_line > 0 ? s.after_line : spaces_end(reader, s, begin);
+    }
+    emit(text.substr(begin, end - begin));
+    begin = end;
+  }
+}
+
 }  // namespace pre_tokenizer_internal
 
 template <typename Emit>
@@ -175,6 +228,8 @@ void split_words(SplitRule rule, std::string_view text, Emit&& emit) {
     case SplitRule::kDigits: return split_digits(text, emit);
     case SplitRule::kLlama3: return split_llama3(text, 3, emit);
     case SplitRule::kQwen2: return split_llama3(text, 1, emit);
+    case SplitRule::kO200k: return split_cased(text, 3, true, emit);
+    case SplitRule::kTekken: return split_cased(text, 1, false, emit);
   }
 }
 

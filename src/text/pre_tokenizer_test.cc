@@ -116,6 +116,39 @@ TEST(Llama3Words, LineEndsStayWithWhatPrecedes) {
   EXPECT_EQ(split("llama-bpe", "x\n  "), (Words{"x", "\n", "  "}));
 }
 
+// --- o200k and Tekken ------------------------------------------------------------------------------------------------
+
+TEST(CasedWords, EndWhereLowerCaseEnds) {
+  EXPECT_EQ(split("gpt-4o", "camelCase HTMLParser XML"), (Words{"camel", "Case", " HTMLParser", " XML"}));
+  EXPECT_EQ(split("gpt-4o", "aB1Bc"), (Words{"a", "B", "1", "Bc"}));
+  EXPECT_EQ(split("tekken", "日本Abc日A"), (Words{"日本Abc日", "A"})) << "letters without case stand on both sides";
+  EXPECT_EQ(split("tekken", "A日B"), (Words{"A日", "B"}))
+      << "the second half goes back to the last letter without case";
+  EXPECT_EQ(split("tekken", "e\u0301a E\u0301A"), (Words{"e\u0301a", " E\u0301", "A"})) << "marks belong to words";
+}
+
+TEST(CasedWords, AMarkMayLeadOrBegin) {
+  EXPECT_EQ(split("tekken", "\u0301ab"), (Words{"\u0301ab"}));
+  EXPECT_EQ(split("tekken", "\u0301AB"), (Words{"\u0301", "AB"}))
+      << "a word with lower case is tried without a lead first";
+  EXPECT_EQ(split("tekken", "\u0301"), (Words{"\u0301"}));
+  EXPECT_EQ(split("tekken", "!\u0301"), (Words{"!\u0301"}));
+  EXPECT_EQ(split("tekken", "!!\u0301a"), (Words{"!!\u0301", "a"}));
+}
+
+TEST(CasedWords, ContractionsStayWithTheirWord) {
+  EXPECT_EQ(split("gpt-4o", "it's I'LL 's 'sun"), (Words{"it's", " I'LL", " '", "s", " '", "sun"}));
+  EXPECT_EQ(split("tekken", "it's"), (Words{"it", "'s"}));
+  EXPECT_EQ(split("gpt-4o", "12's"), (Words{"12", "'s"}));
+}
+
+TEST(CasedWords, TheRestIsLikeLlama3WithSlashes) {
+  EXPECT_EQ(split("gpt-4o", "1234567"), (Words{"123", "456", "7"}));
+  EXPECT_EQ(split("tekken", "123"), (Words{"1", "2", "3"}));
+  EXPECT_EQ(split("gpt-4o", "x;\n/\n/y"), (Words{"x", ";\n/\n/", "y"}));
+  EXPECT_EQ(split("gpt-4o", "x  \n\n  y"), (Words{"x", "  \n\n", " ", " y"}));
+}
+
 TEST(PreTokenizers, CoverEveryText) {
   std::mt19937 random(1);
   const std::vector<std::string> parts = {" ",
@@ -137,7 +170,8 @@ TEST(PreTokenizers, CoverEveryText) {
                                           "\u00A0",
                                           "👩‍👧",
                                           std::string(1, 0)};
-  for (const SplitRule rule : {SplitRule::kGpt2, SplitRule::kDigits, SplitRule::kLlama3, SplitRule::kQwen2}) {
+  for (const SplitRule rule : {SplitRule::kGpt2, SplitRule::kDigits, SplitRule::kLlama3, SplitRule::kQwen2,
+                               SplitRule::kO200k, SplitRule::kTekken}) {
     for (int i = 0; i < 2000; ++i) {
       std::string text;
       for (size_t n = random() % 12; n > 0; --n) text += parts[random() % parts.size()];
@@ -175,6 +209,18 @@ TEST(Unicode, ClassesOfCharacters) {
   for (const uint32_t c : {0x0u, 0x1Fu, uint32_t{'!'}, uint32_t{'_'}, 0x7Fu, 0x301u, 0x200Bu, 0x200Du, 0xFEFFu, 0xD800u,
                            0x1F642u, 0x10FFFFu, 0x110000u, UINT32_MAX}) {
     EXPECT_EQ(char_class(c), CharClass::kOther) << std::hex << c;
+  }
+}
+
+TEST(Unicode, CasesOfLettersAndMarks) {
+  EXPECT_EQ(letter_case('A'), LetterCase::kUpper);
+  EXPECT_EQ(letter_case(0x1C5), LetterCase::kUpper) << "title case";
+  EXPECT_EQ(letter_case('z'), LetterCase::kLower);
+  for (const uint32_t c : {0xAAu, 0x2B0u, 0x5D0u, 0x4E00u, 0x301u, 0x903u}) {
+    EXPECT_EQ(letter_case(c), LetterCase::kBoth) << std::hex << c;
+  }
+  for (const uint32_t c : {uint32_t{'1'}, uint32_t{' '}, uint32_t{'_'}, 0x2167u, 0x110000u}) {
+    EXPECT_EQ(letter_case(c), LetterCase::kNone) << std::hex << c;
   }
 }
 

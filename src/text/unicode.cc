@@ -35,12 +35,22 @@ class ClassTable {
     for (const CodeRange& r : kLetterRanges) fill(r, CharClass::kLetter);
     for (const CodeRange& r : kNumberRanges) fill(r, CharClass::kNumber);
     for (const CodeRange& r : kSpaceRanges) fill(r, CharClass::kSpace);
+    for (const CodeRange& r : kLetterRanges) mark(r, LetterCase::kBoth);
+    for (const CodeRange& r : kMarkRanges) mark(r, LetterCase::kBoth);
+    for (const CodeRange& r : kUpperRanges) mark(r, LetterCase::kUpper);
+    for (const CodeRange& r : kLowerRanges) mark(r, LetterCase::kLower);
   }
   const uint8_t* data() const { return classes_.get(); }
 
  private:
   void fill(const CodeRange& r, CharClass c) {
     std::memset(classes_.get() + r.first, static_cast<int>(c), r.last - r.first + 1);
+  }
+  // The case lies above the class.
+  void mark(const CodeRange& r, LetterCase c) {
+    for (uint32_t code = r.first; code <= r.last; ++code) {
+      classes_.get()[code] = static_cast<uint8_t>((classes_.get()[code] & 0x0F) | static_cast<int>(c) << 4);
+    }
   }
   std::unique_ptr<uint8_t, FreeDeleter> classes_;
 };
@@ -90,10 +100,18 @@ Lead classify_lead(unsigned char c) {
 
 }  // namespace
 
-CharClass char_class(uint32_t code) {
+namespace {
+
+uint8_t class_and_case(uint32_t code) {
   static const ClassTable table;
-  return code < kCodePoints ? static_cast<CharClass>(table.data()[code]) : CharClass::kOther;
+  return code < kCodePoints ? table.data()[code] : uint8_t{0};
 }
+
+}  // namespace
+
+CharClass char_class(uint32_t code) { return static_cast<CharClass>(class_and_case(code) & 0x0F); }
+
+LetterCase letter_case(uint32_t code) { return static_cast<LetterCase>(class_and_case(code) >> 4); }
 
 Utf8Char decode_utf8(std::string_view text) {
   const auto* s = reinterpret_cast<const unsigned char*>(text.data());

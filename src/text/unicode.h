@@ -17,6 +17,12 @@ enum class CharClass : uint8_t { kOther = 0, kLetter = 1, kNumber = 2, kSpace = 
 // The first call builds the table (1.1 MB of address space, of which about 200 KB are touched). Thread-safe.
 CharClass char_class(uint32_t code);
 
+// Which half of a word a letter or mark may stand in, where tokenizers split at a change of case: upper and title case
+// (\p{Lu}, \p{Lt}) in the first, lower case (\p{Ll}) in the second, all other letters and marks (\p{Lm}, \p{Lo}, \p{M})
+// in both.
+enum class LetterCase : uint8_t { kNone = 0, kUpper = 1, kLower = 2, kBoth = 3 };
+LetterCase letter_case(uint32_t code);
+
 // One character, or one byte that starts no valid character.
 struct Utf8Char {
   uint32_t code = 0;  // U+FFFD when invalid

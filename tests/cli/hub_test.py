@@ -271,6 +271,19 @@ class HubTest(harness.CliTest):
         self.assertEqual(self.report("inspect", "-m", "acme/tiny@main:Q8_0")["path"], str(self.path("sub dir/tiny-Q8_0.gguf")))
         self.refuse(FAILURE, ["Q5_K_M", "decant pull acme/tiny:Q5_K_M"], "inspect", "-m", "acme/tiny:Q5_K_M")
         self.succeed("tokenize", "-m", "acme/tiny:tiny-Q4_K_M.gguf", "hello")
+        # Completion and `methods` know them; without a default every file is named.
+        environment = {"DECANT_CACHE": self.cache}
+        self.assertIn("acme/tiny", self.succeed("completion", "models", env=environment).text.splitlines())
+        self.assertIn("acme/tiny", [m["name"] for m in self.report("methods", env=environment)["models"]])
+        self.path("tiny-Q4_K_M.gguf").rename(self.path("other-Q5_K_M.gguf"))
+        self.path("sub dir/tiny-Q8_0.gguf").rename(self.path("another-Q5_K_M.gguf"))
+        names = self.succeed("completion", "models", env=environment).text.splitlines()
+        names = [n for n in names if n.startswith("acme")]
+        self.assertTrue(names)
+        for name in names:
+            self.succeed("inspect", "-m", name)
+        shutil.rmtree(self.cache / "hub")
+        self.assertEqual([n for n in self.succeed("completion", "models", env=environment).text.splitlines() if "/" in n], [])
 
     def test_a_split_model_is_fetched_whole(self):
         parts = [f"big-Q8_0-0000{i}-of-00003.gguf" for i in (1, 2, 3)]
