@@ -1,0 +1,473 @@
+// SPDX-FileCopyrightText: The Decant authors
+// SPDX-License-Identifier: Apache-2.0
+#include "constrain/regex.h"
+
+#include <algorithm>
+#include <deque>
+
+#include "text/unicode.h"
+
+namespace decant {
+namespace {
+
+// Derivatives that one live() may take before it gives up.
+constexpr int kSearchFuel = 20000;
+
+}  // namespace
+
+size_t RegexPool::KeyHash::operator()(const std::vector<uint32_t>& key) const {
+  uint64_t h = 0x9E3779B97F4A7C15u;
+  for (const uint32_t v : key) {
+    h = (h ^ v) * 0xFF51AFD7ED558CCDu;
+    h ^= h >> 32;
+  }
+  return static_cast<size_t>(h);
+}
+
+RegexPool::RegexPool() {
+  sets_.push_back(CharSet::all());
+  set_ids_.emplace(sets_[0], 0);
+  intern({.kind = Kind::kNone, .nullable = false, .simple = true, .a = 0, .b = 0, .min = 0, .max = 0});
+  intern({.kind = Kind::kEmpty, .nullable = true, .simple = true, .a = 0, .b = 0, .min = 0, .max = 0});
+  intern({.kind = Kind::kChars, .nullable = false, .simple = true, .a = 0, .b = 0, .min = 0, .max = 0});
+  intern({.kind = Kind::kRepeat, .nullable = true, .simple = true, .a = kAnyId, .b = 0, .min = 0, .max = kUnbounded});
+  intern({.kind = Kind::kBegin, .nullable = false, .simple = true, .a = 0, .b = 0, .min = 0, .max = 0});
+  intern({.kind = Kind::kEnd, .nullable = false, .simple = true, .a = 0, .b = 0, .min = 0, .max = 0});
+}
+
+// --- Expressions -----------------------------------------------------------------------------------------------------
+
+RegexId RegexPool::intern(const Node& node, const std::vector<uint32_t>& list) {
+  std::vector<uint32_t> key = list;
+  key.insert(key.end(), {static_cast<uint32_t>(node.kind), list.empty() ? node.a : 0, list.empty() ? node.b : 0,
+                         static_cast<uint32_t>(node.min), static_cast<uint32_t>(node.max)});
+  const auto [it, is_new] = ids_.emplace(std::move(key), static_cast<RegexId>(nodes_.size()));
+  if (!is_new) return it->second;
+  nodes_.push_back(node);
+  live_.push_back(-1);
+  if (!list.empty()) {
+    nodes_.back().a = static_cast<uint32_t>(lists_.size());
+    lists_.insert(lists_.end(), list.begin(), list.end());
+    nodes_.back().b = static_cast<uint32_t>(lists_.size());
+  }
+  return it->second;
+}
+
+RegexId RegexPool::chars_of_set(uint32_t set) {
+  return intern({.kind = Kind::kChars, .nullable = false, .simple = true, .a = set, .b = 0, .min = 0, .max = 0});
+}
+
+RegexId RegexPool::chars(const CharSet& set) {
+  DECANT_CHECK(!frozen_);
+  if (set.empty()) return kNoneId;
+  const auto [it, is_new] = set_ids_.emplace(set, static_cast<uint32_t>(sets_.size()));
+  if (is_new) sets_.push_back(set);
+  return chars_of_set(it->second);
+}
+
+RegexId RegexPool::literal(std::string_view text) {
+  std::vector<RegexId> characters;
+  for (size_t at = 0; at < text.size();) {
+    const Utf8Char c = decode_utf8(text.substr(at));
+    characters.push_back(chars(CharSet::of(c.code)));
+    at += c.size;
+  }
+  RegexId id = kEmptyId;
+  for (auto it = characters.rbegin(); it != characters.rend(); ++it) id = concat(*it, id);
+  return id;
+}
+
+RegexId RegexPool::leaf(std::shared_ptr<const LeafAutomaton> automaton, uint32_t state) {
+  DECANT_CHECK(!frozen_);
+  for (const char c : automaton->alphabet()) chars(CharSet::of(static_cast<unsigned char>(c)));
+  const auto it = std::find(automata_.begin(), automata_.end(), automaton);
+  const auto index = static_cast<uint32_t>(it - automata_.begin());
+  const bool accepts = automaton->accepts(state);
+  if (it == automata_.end()) automata_.push_back(std::move(automaton));
+  return intern(
+      {.kind = Kind::kLeaf, .nullable = accepts, .simple = false, .a = index, .b = state, .min = 0, .max = 0});
+}
+
+RegexId RegexPool::concat(RegexId a, RegexId b) {
+  if (a == kNoneId || b == kNoneId) return kNoneId;
+  if (a == kEmptyId) return b;
+  if (b == kEmptyId) return a;
+  if (a == kAnyTextId && b == kAnyTextId) return a;
+  // Right-associated, so that a derivative reaches the first part at once.
+  std::vector<RegexId> firsts;
+  while (nodes_[a].kind == Kind::kConcat) {
+    firsts.push_back(nodes_[a].a);
+    a = nodes_[a].b;
+  }
+  firsts.push_back(a);
+  for (auto it = firsts.rbegin(); it != firsts.rend(); ++it) {
+    const Node x = nodes_[*it], y = nodes_[b];
+    b = intern({.kind = Kind::kConcat,
+                .nullable = x.nullable && y.nullable,
+                .simple = x.simple && y.simple,
+                .a = *it,
+                .b = b,
+                .min = 0,
+                .max = 0});
+  }
+  return b;
+}
+
+uint32_t RegexPool::class_set(std::vector<uint64_t> bits) {
+  const auto [it, is_new] = class_set_ids_.emplace(std::move(bits), static_cast<uint32_t>(class_sets_.size()));
+  if (is_new) class_sets_.push_back(it->first);
+  return it->second;
+}
+
+uint32_t RegexPool::unite_sets(uint32_t a, uint32_t b, bool intersect) {
+  if (!frozen_) {
+    const CharSet set = intersect ? sets_[a] & sets_[b] : sets_[a] | sets_[b];
+    const auto [it, is_new] = set_ids_.emplace(set, static_cast<uint32_t>(sets_.size()));
+    if (is_new) sets_.push_back(set);
+    return it->second;
+  }
+  std::vector<uint64_t> bits = class_sets_[a];
+  for (size_t i = 0; i < bits.size(); ++i)
+    bits[i] = intersect ? bits[i] & class_sets_[b][i] : bits[i] | class_sets_[b][i];
+  return class_set(std::move(bits));
+}
+
+// Alternatives or conjuncts: flat, without repetition, in the order of ids, all sets of characters in one.
+RegexId RegexPool::combine(Kind kind, std::vector<RegexId> parts) {
+  const bool is_alt = kind == Kind::kAlt;
+  const RegexId neutral = is_alt ? kNoneId : kAnyTextId, absorbing = is_alt ? kAnyTextId : kNoneId;
+  std::vector<RegexId> flat;
+  std::optional<uint32_t> set;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    const Node& n = nodes_[parts[i]];
+    if (parts[i] == absorbing) return absorbing;
+    if (parts[i] == neutral) continue;
+    if (n.kind == kind) {
+      flat.insert(flat.end(), lists_.begin() + n.a, lists_.begin() + n.b);
+    } else {
+      flat.push_back(parts[i]);
+    }
+  }
+  std::erase_if(flat, [&](RegexId id) {
+    if (nodes_[id].kind != Kind::kChars) return false;
+    set = set ? unite_sets(*set, nodes_[id].a, !is_alt) : nodes_[id].a;
+    return true;
+  });
+  if (set) {
+    const bool is_empty =
+        frozen_ ? std::all_of(class_sets_[*set].begin(), class_sets_[*set].end(), [](uint64_t w) { return w == 0; })
+                : sets_[*set].empty();
+    if (is_empty && !is_alt) return kNoneId;
+    if (!is_empty) flat.push_back(chars_of_set(*set));
+  }
+  std::sort(flat.begin(), flat.end());
+  flat.erase(std::unique(flat.begin(), flat.end()), flat.end());
+  bool nullable = !is_alt, simple = is_alt;
+  for (const RegexId id : flat) {
+    nullable = is_alt ? nullable || nodes_[id].nullable : nullable && nodes_[id].nullable;
+    simple = simple && nodes_[id].simple;
+    // An expression beside its complement.
+    if (nodes_[id].kind == Kind::kNot && std::binary_search(flat.begin(), flat.end(), nodes_[id].a)) return absorbing;
+  }
+  if (!is_alt && std::binary_search(flat.begin(), flat.end(), kEmptyId)) return nullable ? kEmptyId : kNoneId;
+  if (flat.empty()) return neutral;
+  if (flat.size() == 1) return flat[0];
+  return intern({.kind = kind, .nullable = nullable, .simple = simple, .a = 0, .b = 0, .min = 0, .max = 0}, flat);
+}
+
+RegexId RegexPool::alt(std::vector<RegexId> parts) { return combine(Kind::kAlt, std::move(parts)); }
+RegexId RegexPool::conj(std::vector<RegexId> parts) { return combine(Kind::kAnd, std::move(parts)); }
+
+RegexId RegexPool::negate(RegexId a) {
+  if (a == kNoneId) return kAnyTextId;
+  if (a == kAnyTextId) return kNoneId;
+  if (nodes_[a].kind == Kind::kNot) return nodes_[a].a;
+  return intern(
+      {.kind = Kind::kNot, .nullable = !nodes_[a].nullable, .simple = false, .a = a, .b = 0, .min = 0, .max = 0});
+}
+
+RegexId RegexPool::repeat(RegexId a, int min, int max) {
+  if (max == 0 || a == kEmptyId) return kEmptyId;
+  if (a == kNoneId) return min == 0 ? kEmptyId : kNoneId;
+  if (min == 1 && max == 1) return a;
+  const Node n = nodes_[a];
+  if (n.nullable) min = 0;
+  if (n.kind == Kind::kRepeat && n.min == 0 && n.max == kUnbounded) return a;
+  return intern(
+      {.kind = Kind::kRepeat, .nullable = min == 0, .simple = n.simple, .a = a, .b = 0, .min = min, .max = max});
+}
+
+// --- Anchors ---------------------------------------------------------------------------------------------------------
+
+// What remains after <begin>.
+RegexId RegexPool::begin_derivative(RegexId a, std::unordered_map<RegexId, RegexId>* done) {
+  if (const auto it = done->find(a); it != done->end()) return it->second;
+  const Node n = nodes_[a];
+  RegexId result = kNoneId;
+  switch (n.kind) {
+    case Kind::kBegin: result = kEmptyId; break;
+    case Kind::kConcat: {
+      result = concat(begin_derivative(n.a, done), n.b);
+      if (nodes_[n.a].nullable) result = alt({result, begin_derivative(n.b, done)});
+      break;
+    }
+    case Kind::kAlt:
+    case Kind::kAnd: {
+      std::vector<RegexId> parts = list_of(n);
+      for (RegexId& p : parts) p = begin_derivative(p, done);
+      result = combine(n.kind, std::move(parts));
+      break;
+    }
+    case Kind::kNot: result = negate(begin_derivative(n.a, done)); break;
+    case Kind::kRepeat:
+      result = concat(begin_derivative(n.a, done),
+                      repeat(n.a, std::max(0, n.min - 1), n.max == kUnbounded ? kUnbounded : n.max - 1));
+      break;
+    default: break;
+  }
+  done->emplace(a, result);
+  return result;
+}
+
+// What remains before <end>.
+RegexId RegexPool::end_derivative(RegexId a, std::unordered_map<RegexId, RegexId>* done) {
+  if (const auto it = done->find(a); it != done->end()) return it->second;
+  const Node n = nodes_[a];
+  RegexId result = kNoneId;
+  switch (n.kind) {
+    case Kind::kEnd: result = kEmptyId; break;
+    case Kind::kConcat: {
+      result = concat(n.a, end_derivative(n.b, done));
+      if (nodes_[n.b].nullable) result = alt({result, end_derivative(n.a, done)});
+      break;
+    }
+    case Kind::kAlt:
+    case Kind::kAnd: {
+      std::vector<RegexId> parts = list_of(n);
+      for (RegexId& p : parts) p = end_derivative(p, done);
+      result = combine(n.kind, std::move(parts));
+      break;
+    }
+    case Kind::kNot: result = negate(end_derivative(n.a, done)); break;
+    case Kind::kRepeat:
+      result = concat(repeat(n.a, std::max(0, n.min - 1), n.max == kUnbounded ? kUnbounded : n.max - 1),
+                      end_derivative(n.a, done));
+      break;
+    default: break;
+  }
+  done->emplace(a, result);
+  return result;
+}
+
+// An anchor in the middle of a text matches nothing.
+RegexId RegexPool::without_anchors(RegexId a, std::unordered_map<RegexId, RegexId>* done) {
+  if (const auto it = done->find(a); it != done->end()) return it->second;
+  const Node n = nodes_[a];
+  RegexId result = a;
+  switch (n.kind) {
+    case Kind::kBegin:
+    case Kind::kEnd: result = kNoneId; break;
+    case Kind::kConcat: result = concat(without_anchors(n.a, done), without_anchors(n.b, done)); break;
+    case Kind::kAlt:
+    case Kind::kAnd: {
+      std::vector<RegexId> parts = list_of(n);
+      for (RegexId& p : parts) p = without_anchors(p, done);
+      result = combine(n.kind, std::move(parts));
+      break;
+    }
+    case Kind::kNot: result = negate(without_anchors(n.a, done)); break;
+    case Kind::kRepeat: result = repeat(without_anchors(n.a, done), n.min, n.max); break;
+    default: break;
+  }
+  done->emplace(a, result);
+  return result;
+}
+
+RegexId RegexPool::resolve_anchors(RegexId a) {
+  std::unordered_map<RegexId, RegexId> begin, end, rest;
+  return without_anchors(end_derivative(begin_derivative(a, &begin), &end), &rest);
+}
+
+// --- Classes ---------------------------------------------------------------------------------------------------------
+
+void RegexPool::freeze() {
+  if (frozen_) return;
+  frozen_ = true;
+  // Points where some set begins or ends; between two of them all characters are alike. Those that lie in the same sets
+  // have one class.
+  std::vector<uint32_t> points = {0};
+  for (const CharSet& set : sets_) {
+    for (const CharRange& r : set.ranges()) {
+      points.push_back(r.first);
+      if (r.last < kMaxCodePoint) points.push_back(r.last + 1);
+    }
+  }
+  std::sort(points.begin(), points.end());
+  points.erase(std::unique(points.begin(), points.end()), points.end());
+  std::map<std::vector<uint64_t>, CharClassId> by_signature;
+  const size_t words = (sets_.size() + 63) / 64;
+  std::vector<std::vector<uint64_t>> signatures(points.size(), std::vector<uint64_t>(words));
+  for (size_t s = 0; s < sets_.size(); ++s) {
+    for (const CharRange& r : sets_[s].ranges()) {
+      auto at = static_cast<size_t>(std::lower_bound(points.begin(), points.end(), r.first) - points.begin());
+      for (; at < points.size() && points[at] <= r.last; ++at) signatures[at][s / 64] |= uint64_t{1} << (s % 64);
+    }
+  }
+  for (size_t i = 0; i < points.size(); ++i) {
+    const auto [it, is_new] = by_signature.emplace(signatures[i], static_cast<CharClassId>(representatives_.size()));
+    // A boundary at U+D800 has no character of its own.
+    if (is_new) representatives_.push_back(points[i] == 0xD800 ? 0xE000 : points[i]);
+    if (intervals_.empty() || intervals_.back().second != it->second) intervals_.push_back({points[i], it->second});
+  }
+  for (uint32_t c = 0; c < 128; ++c) {
+    ascii_classes_[c] =
+        std::prev(std::upper_bound(intervals_.begin(), intervals_.end(), c, [](uint32_t code, const auto& i) {
+          return code < i.first;
+        }))->second;
+  }
+  const size_t class_words = (representatives_.size() + 63) / 64;
+  class_sets_.assign(sets_.size(), std::vector<uint64_t>(class_words));
+  for (const auto& [signature, c] : by_signature) {
+    for (size_t s = 0; s < sets_.size(); ++s) {
+      if (signature[s / 64] >> (s % 64) & 1) class_sets_[s][c >> 6] |= uint64_t{1} << (c & 63);
+    }
+  }
+  for (size_t s = 0; s < sets_.size(); ++s) class_set_ids_.emplace(class_sets_[s], static_cast<uint32_t>(s));
+}
+
+CharClassId RegexPool::class_of(uint32_t code) const {
+  if (code < 128) return ascii_classes_[code];
+  return std::prev(std::upper_bound(intervals_.begin(), intervals_.end(), code,
+                                    [](uint32_t c, const auto& i) { return c < i.first; }))
+      ->second;
+}
+
+void RegexPool::classes_in(uint32_t first, uint32_t last, std::vector<CharClassId>* out) const {
+  out->clear();
+  auto it = std::prev(std::upper_bound(intervals_.begin(), intervals_.end(), first,
+                                       [](uint32_t c, const auto& i) { return c < i.first; }));
+  for (; it != intervals_.end() && it->first <= last; ++it) {
+    if (std::find(out->begin(), out->end(), it->second) == out->end()) out->push_back(it->second);
+  }
+}
+
+// --- Derivation ------------------------------------------------------------------------------------------------------
+
+RegexId RegexPool::derive(RegexId a, CharClassId c) {
+  const Node& n = nodes_[a];
+  // The cheap ones need no memory.
+  switch (n.kind) {
+    case Kind::kNone:
+    case Kind::kEmpty: return kNoneId;
+    case Kind::kChars: return in_set(n.a, c) ? kEmptyId : kNoneId;
+    default: break;
+  }
+  if (a == kAnyTextId) return a;
+  const uint64_t key = uint64_t{a} << 16 | c;
+  if (const auto it = derivatives_.find(key); it != derivatives_.end()) return it->second;
+  const RegexId result = derive_uncached(a, c);
+  derivatives_.emplace(key, result);
+  return result;
+}
+
+RegexId RegexPool::derive_uncached(RegexId a, CharClassId c) {
+  const Node n = nodes_[a];
+  switch (n.kind) {
+    case Kind::kConcat: {
+      const RegexId first = concat(derive(n.a, c), n.b);
+      return nodes_[n.a].nullable ? alt({first, derive(n.b, c)}) : first;
+    }
+    case Kind::kAlt:
+    case Kind::kAnd: {
+      std::vector<RegexId> parts;
+      for (uint32_t i = n.a; i < n.b; ++i) {
+        const RegexId d = derive(lists_[i], c);
+        if (d == kNoneId) {
+          if (n.kind == Kind::kAnd) return kNoneId;
+        } else {
+          parts.push_back(d);
+        }
+      }
+      return combine(n.kind, std::move(parts));
+    }
+    case Kind::kNot: return negate(derive(n.a, c));
+    case Kind::kRepeat:
+      return concat(derive(n.a, c), repeat(n.a, std::max(0, n.min - 1), n.max == kUnbounded ? kUnbounded : n.max - 1));
+    case Kind::kLeaf: {
+      const uint32_t code = representatives_[c];
+      const LeafAutomaton& automaton = *automata_[n.a];
+      if (code >= 128 || automaton.alphabet().find(static_cast<char>(code)) == std::string_view::npos) return kNoneId;
+      const std::optional<uint32_t> next = automaton.step(n.b, static_cast<char>(code));
+      if (!next) return kNoneId;
+      return intern({.kind = Kind::kLeaf,
+                     .nullable = automaton.accepts(*next),
+                     .simple = false,
+                     .a = n.a,
+                     .b = *next,
+                     .min = 0,
+                     .max = 0});
+    }
+    default: return kNoneId;
+  }
+}
+
+bool RegexPool::live(RegexId a) {
+  if (nodes_[a].simple) return a != kNoneId;
+  if (nodes_[a].nullable) return true;
+  if (live_[a] >= 0) return live_[a] != 0;
+  // Breadth first: the shortest way to an end is found with the fewest states.
+  std::unordered_map<RegexId, RegexId> from = {{a, a}};
+  std::deque<RegexId> queue = {a};
+  int fuel = kSearchFuel;
+  while (!queue.empty()) {
+    const RegexId id = queue.front();
+    queue.pop_front();
+    for (int c = 0; c < class_count(); ++c) {
+      const RegexId next = derive(id, static_cast<CharClassId>(c));
+      if (next == kNoneId || live_[next] == 0 || !from.emplace(next, id).second) continue;
+      if (nodes_[next].nullable || nodes_[next].simple || live_[next] == 1) {
+        for (RegexId on_path = id;; on_path = from[on_path]) {
+          live_[on_path] = 1;
+          if (on_path == a) return true;
+        }
+      }
+      if (--fuel == 0) {
+        ++given_up_;
+        live_[a] = 1;
+        return true;
+      }
+      queue.push_back(next);
+    }
+  }
+  for (const auto& [id, parent] : from) live_[id] = 0;
+  return false;
+}
+
+RegexPool::FreeRun RegexPool::free_run(RegexId a) {
+  const Node n = nodes_[a];
+  switch (n.kind) {
+    case Kind::kRepeat:
+      if (nodes_[n.a].kind == Kind::kChars) return {.set = nodes_[n.a].a, .length = n.max};
+      return {.set = 0, .length = 0};
+    case Kind::kConcat: return free_run(n.a);
+    case Kind::kAlt: {
+      FreeRun best{.set = 0, .length = 0};
+      for (uint32_t i = n.a; i < n.b; ++i) {
+        const FreeRun run = free_run(lists_[i]);
+        if (best.length != kUnbounded && (run.length == kUnbounded || run.length > best.length)) best = run;
+      }
+      return best;
+    }
+    default: return {.set = 0, .length = 0};
+  }
+}
+
+size_t RegexPool::bytes() const {
+  size_t total = nodes_.capacity() * sizeof(Node) + lists_.capacity() * sizeof(uint32_t) + live_.capacity();
+  total += ids_.size() * 80 + derivatives_.size() * 40;
+  for (const auto& [key, id] : ids_) total += key.capacity() * sizeof(uint32_t);
+  for (const CharSet& s : sets_) total += s.ranges().size() * sizeof(CharRange);
+  return total + intervals_.size() * sizeof(intervals_[0]);
+}
+
+}  // namespace decant

@@ -1,0 +1,158 @@
+// SPDX-FileCopyrightText: The Decant authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// Regular languages over Unicode text as expressions that are derived, one character at a time (Brzozowski,
+// "Derivatives of regular expressions", 1964; Owens, Reppy and Turon, 2009): an expression is a state, so intersection
+// and complement cost nothing to write down, and no automaton is built beyond the states that a text visits.
+// Expressions are hash-consed: equal ones have one id, and ids are compared.
+//
+//   RegexPool pool;
+//   DECANT_TRY(RegexId id, parse_regex("^[a-z]{2,}$", RegexDialect::kSearch, &pool));
+//   RegexId both = pool.conj({id, pool.negate(pool.literal("no"))});
+//   pool.freeze();                                   // all sets of characters are known
+//   RegexId next = pool.derive(both, pool.class_of('x'));
+//   if (pool.live(next)) ...                         // some text leads from here to the end of a match
+//
+// Not thread-safe: deriving adds to the pool.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "base/status.h"
+#include "constrain/char_set.h"
+
+namespace decant {
+
+using RegexId = uint32_t;
+using CharClassId = uint16_t;
+
+// A deterministic automaton over ASCII characters that takes part in expressions as a leaf: what derivatives of
+// characters say badly, such as "a multiple of 7".
+class LeafAutomaton {
+ public:
+  virtual ~LeafAutomaton() = default;
+  // The state after `c`; nullopt: nothing that begins so is in the language.
+  virtual std::optional<uint32_t> step(uint32_t state, char c) const = 0;
+  virtual bool accepts(uint32_t state) const = 0;
+  // The characters that it tells apart; all others end it.
+  virtual std::string_view alphabet() const = 0;
+};
+
+class RegexPool {
+ public:
+  static constexpr int kUnbounded = -1;
+
+  RegexPool();
+
+  // --- Expressions ---
+  RegexId none() const { return kNoneId; }    // no text
+  RegexId empty() const { return kEmptyId; }  // the empty text
+  RegexId any() const { return kAnyId; }      // one character
+  RegexId any_text() const { return kAnyTextId; }
+  RegexId chars(const CharSet& set);       // before freeze()
+  RegexId literal(std::string_view text);  // valid UTF-8; before freeze()
+  RegexId concat(RegexId a, RegexId b);
+  RegexId alt(std::vector<RegexId> parts);
+  RegexId conj(std::vector<RegexId> parts);
+  RegexId negate(RegexId a);
+  RegexId repeat(RegexId a, int min, int max);  // max: kUnbounded, or at least min
+  RegexId optional(RegexId a) { return alt({empty(), a}); }
+  RegexId leaf(std::shared_ptr<const LeafAutomaton> automaton, uint32_t state);  // before freeze()
+  // Begin and end of the text, for resolve_anchors() to take away.
+  RegexId begin_anchor() const { return kBeginId; }
+  RegexId end_anchor() const { return kEndId; }
+  // The texts w for which <begin> w <end> is in `a`.
+  RegexId resolve_anchors(RegexId a);
+
+  // --- Derivation ---
+  // Divides the characters into classes that no expression tells apart. Sets and literals can be made before it only.
+  void freeze();
+  bool frozen() const { return frozen_; }
+  int class_count() const { return static_cast<int>(representatives_.size()); }
+  CharClassId class_of(uint32_t code) const;
+  uint32_t representative(CharClassId c) const { return representatives_[c]; }
+  // The classes of some character in [first, last], without repetition.
+  void classes_in(uint32_t first, uint32_t last, std::vector<CharClassId>* out) const;
+
+  RegexId derive(RegexId a, CharClassId c);
+  bool nullable(RegexId a) const { return nodes_[a].nullable; }
+  // Whether some text is in the language. Searches where intersection, complement or leaves hide it; a search that runs
+  // out of fuel says true and counts in `searches_given_up`.
+  bool live(RegexId a);
+  // Any text of at most `length` characters of the set leaves a live expression: what a mask needs no search for.
+  struct FreeRun {
+    uint32_t set = 0;  // an id for in_set()
+    int length = 0;    // 0: there is no such run; kUnbounded: of any length
+  };
+  FreeRun free_run(RegexId a);
+  bool in_set(uint32_t set, CharClassId c) const { return (class_sets_[set][c >> 6] >> (c & 63) & 1) != 0; }
+
+  size_t size() const { return nodes_.size(); }
+  size_t bytes() const;
+  int64_t searches_given_up() const { return given_up_; }
+
+ private:
+  enum class Kind : uint8_t { kNone, kEmpty, kChars, kConcat, kAlt, kAnd, kNot, kRepeat, kLeaf, kBegin, kEnd };
+  struct Node {
+    Kind kind;
+    bool nullable;
+    bool simple;    // neither intersection nor complement nor leaf in it: live unless it is none()
+    uint32_t a, b;  // children; kChars: a is a set; kAlt, kAnd: [a, b) in lists_; kLeaf: automaton and state
+    int min, max;   // kRepeat
+  };
+  static constexpr RegexId kNoneId = 0, kEmptyId = 1, kAnyId = 2, kAnyTextId = 3, kBeginId = 4, kEndId = 5;
+
+  struct KeyHash {
+    size_t operator()(const std::vector<uint32_t>& key) const;
+  };
+
+  RegexId intern(const Node& node, const std::vector<uint32_t>& list = {});
+  RegexId combine(Kind kind, std::vector<RegexId> parts);
+  RegexId chars_of_set(uint32_t set);
+  uint32_t class_set(std::vector<uint64_t> bits);
+  uint32_t unite_sets(uint32_t a, uint32_t b, bool intersect);
+  bool is_all(uint32_t set) const { return set == 0; }
+  RegexId derive_uncached(RegexId a, CharClassId c);
+  std::vector<RegexId> list_of(const Node& n) const { return {lists_.begin() + n.a, lists_.begin() + n.b}; }
+  RegexId begin_derivative(RegexId a, std::unordered_map<RegexId, RegexId>* done);
+  RegexId end_derivative(RegexId a, std::unordered_map<RegexId, RegexId>* done);
+  RegexId without_anchors(RegexId a, std::unordered_map<RegexId, RegexId>* done);
+
+  std::vector<Node> nodes_;
+  std::vector<uint32_t> lists_;
+  std::unordered_map<std::vector<uint32_t>, RegexId, KeyHash> ids_;
+  // Before freeze() sets are CharSets, after it bits over the classes; set 0 has all characters.
+  std::vector<CharSet> sets_;
+  std::map<CharSet, uint32_t> set_ids_;
+  std::vector<std::vector<uint64_t>> class_sets_;
+  std::map<std::vector<uint64_t>, uint32_t> class_set_ids_;
+  std::vector<std::shared_ptr<const LeafAutomaton>> automata_;
+  bool frozen_ = false;
+  std::array<CharClassId, 128> ascii_classes_{};
+  std::vector<std::pair<uint32_t, CharClassId>> intervals_;  // first code point, class; ascending
+  std::vector<uint32_t> representatives_;
+  std::unordered_map<uint64_t, RegexId> derivatives_;
+  std::vector<int8_t> live_;  // by id: -1 unknown, 0, 1
+  int64_t given_up_ = 0;
+};
+
+enum class RegexDialect {
+  kSearch,  // ECMA-262 as JSON Schema uses it: a match anywhere in the text
+  kFull,    // the whole text
+};
+
+// ECMA-262 syntax with Unicode: alternation, groups (named too), classes, escapes, quantifiers (lazy ones mean the
+// same), anchors, look-ahead and, for kFull, (?i:...). kInvalidArgument with the offset in the pattern; kUnsupported
+// for what is not regular (back-references) or not here (look-behind, word boundaries, scripts), and for patterns
+// beyond fixed limits.
+Result<RegexId> parse_regex(std::string_view pattern, RegexDialect dialect, RegexPool* pool);
+
+}  // namespace decant
