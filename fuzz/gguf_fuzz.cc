@@ -52,7 +52,7 @@ void check_tensors(const GgufFile& file, std::span<const uint8_t> input) {
     check_inside(input, tensor.data.data(), tensor.data.size());
     std::vector<float> row(static_cast<size_t>(tensor.cols()));
     dequantize_row(tensor.type, tensor.data.data(), row.data(), tensor.cols());
-    file.release(tensor);
+    file.release(tensor, 0, tensor.data.size());
   }
 }
 

@@ -95,11 +95,11 @@ Status SafetensorsFile::add_file(std::span<const uint8_t> bytes, const std::stri
       }
       continue;
     }
-    const auto corrupt = [&](const std::string& what) {
-      return Status::corrupt("{}: tensor {}: {}; download it again", name, printable(key), what);
-    };
     SafetensorsTensor tensor;
     tensor.name = key;
+    const auto corrupt = [&](const std::string& what) {
+      return Status::corrupt("{}: tensor {}: {}; download it again", name, printable(tensor.name), what);
+    };
     tensor.file_index = static_cast<int>(views_.size());
     if (!value.is_object()) return corrupt("expected an object with dtype, shape and data_offsets");
     const auto dtype = value.find("dtype"), shape = value.find("shape"), offsets = value.find("data_offsets");

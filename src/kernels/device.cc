@@ -105,11 +105,17 @@ bool has_amx() {
   return has;
 }
 
+// Conversion of half floats; clang 14 has no name for it in __builtin_cpu_supports.
+bool has_f16c() {
+  uint32_t a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & (1u << 29)) != 0;
+}
+
 }  // namespace
 
 std::vector<const KernelTable*> cpu_tables() {
   std::vector<const KernelTable*> tables = {&target_scalar::kTable};
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c()) {
     tables.push_back(&target_avx2::kTable);
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni")) {

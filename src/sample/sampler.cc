@@ -874,7 +874,11 @@ Status Sampler::apply_dry(const SamplerState& state, Candidates* candidates) con
   if (n <= allowed) return Status();
 
   const auto breakers_from = [&](int32_t head) {
-    return std::ranges::equal_range(breakers_, head, {}, [](const std::vector<int32_t>& b) { return b[0]; });
+    const auto begin = std::partition_point(breakers_.begin(), breakers_.end(),
+                                            [&](const std::vector<int32_t>& b) { return b[0] < head; });
+    const auto end =
+        std::partition_point(begin, breakers_.end(), [&](const std::vector<int32_t>& b) { return b[0] == head; });
+    return std::span<const std::vector<int32_t>>(begin, end);
   };
   // The tokens since the newest breaker; of breakers with the same head, the longest that the text has.
   int limit = n;

@@ -1,0 +1,75 @@
+// SPDX-FileCopyrightText: The Decant authors
+// SPDX-License-Identifier: Apache-2.0
+#include "constrain/token_trie.h"
+
+#include <algorithm>
+#include <bit>
+#include <numeric>
+
+namespace decant {
+
+int64_t TokenMask::count() const {
+  return std::accumulate(words_.begin(), words_.end(), int64_t{0},
+                         [](int64_t n, uint64_t w) { return n + std::popcount(w); });
+}
+
+TokenTrie::TokenTrie(const Tokenizer& tokenizer) : vocab_size_(tokenizer.vocab_size()) {
+  texts_.resize(static_cast<size_t>(vocab_size_));
+  for (TokenId t = 0; t < vocab_size_; ++t) {
+    const TokenKind kind = tokenizer.kind(t);
+    if (kind == TokenKind::kControl || kind == TokenKind::kUnknown || kind == TokenKind::kUnused || tokenizer.is_end(t))
+      continue;
+    texts_[static_cast<size_t>(t)] = tokenizer.piece(t);
+  }
+  build();
+}
+
+TokenTrie::TokenTrie(const std::vector<std::string_view>& texts) : vocab_size_(static_cast<int>(texts.size())) {
+  texts_.assign(texts.begin(), texts.end());
+  build();
+}
+
+void TokenTrie::build() {
+  aliases_.assign(texts_.size(), -1);
+  std::vector<TokenId> order;
+  for (TokenId t = 0; t < vocab_size_; ++t) {
+    if (!texts_[static_cast<size_t>(t)].empty()) order.push_back(t);
+  }
+  std::sort(order.begin(), order.end(), [&](TokenId a, TokenId b) {
+    const int c = texts_[static_cast<size_t>(a)].compare(texts_[static_cast<size_t>(b)]);
+    return c != 0 ? c < 0 : a < b;
+  });
+  std::vector<uint32_t> path;  // the open nodes
+  std::string_view last;
+  for (const TokenId t : order) {
+    const std::string_view text = texts_[static_cast<size_t>(t)];
+    if (text == last) {
+      TokenId previous = nodes_[path.back()].token;
+      nodes_[path.back()].more = 1;
+      while (aliases_[static_cast<size_t>(previous)] >= 0) previous = aliases_[static_cast<size_t>(previous)];
+      aliases_[static_cast<size_t>(previous)] = t;
+      continue;
+    }
+    size_t common = 0;
+    while (common < last.size() && common < text.size() && last[common] == text[common]) ++common;
+    while (path.size() > common) {
+      nodes_[path.back()].end = static_cast<uint32_t>(nodes_.size());
+      path.pop_back();
+    }
+    for (size_t i = common; i < text.size(); ++i) {
+      path.push_back(static_cast<uint32_t>(nodes_.size()));
+      nodes_.push_back({.end = 0, .token = -1, .byte = static_cast<uint8_t>(text[i]), .more = 0});
+    }
+    nodes_[path.back()].token = t;
+    last = text;
+  }
+  for (const uint32_t open : path) nodes_[open].end = static_cast<uint32_t>(nodes_.size());
+}
+
+size_t TokenTrie::bytes() const {
+  size_t total = nodes_.capacity() * sizeof(Node) + aliases_.capacity() * sizeof(TokenId);
+  for (const std::string& text : texts_) total += sizeof(std::string) + (text.capacity() > 15 ? text.capacity() : 0);
+  return total;
+}
+
+}  // namespace decant

@@ -1,0 +1,78 @@
+// SPDX-FileCopyrightText: The Decant authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// A vocabulary's tokens by their bytes, as one array in depth-first order: a walk that refuses a byte jumps over all
+// tokens that continue with it. And sets of tokens.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "text/tokenizer.h"
+
+namespace decant {
+
+// One bit a token.
+class TokenMask {
+ public:
+  TokenMask() = default;
+  explicit TokenMask(int vocab_size) : words_((static_cast<size_t>(vocab_size) + 63) / 64), size_(vocab_size) {}
+
+  int vocab_size() const { return size_; }
+  bool test(TokenId token) const { return (words_[static_cast<size_t>(token) >> 6] >> (token & 63) & 1) != 0; }
+  void set(TokenId token) { words_[static_cast<size_t>(token) >> 6] |= uint64_t{1} << (token & 63); }
+  void reset(TokenId token) { words_[static_cast<size_t>(token) >> 6] &= ~(uint64_t{1} << (token & 63)); }
+  void clear() { std::fill(words_.begin(), words_.end(), 0); }
+  TokenMask& operator|=(const TokenMask& other) {
+    for (size_t i = 0; i < words_.size(); ++i) words_[i] |= other.words_[i];
+    return *this;
+  }
+  int64_t count() const;
+  bool operator==(const TokenMask&) const = default;
+  std::span<const uint64_t> words() const { return words_; }
+
+ private:
+  std::vector<uint64_t> words_;
+  int size_ = 0;
+};
+
+class TokenTrie {
+ public:
+  // Tokens that stand for text; control tokens are in no mask but where a constraint asks for an end.
+  explicit TokenTrie(const Tokenizer& tokenizer);
+  // Token i stands for texts[i]; "" for none.
+  explicit TokenTrie(const std::vector<std::string_view>& texts);
+
+  struct Node {
+    uint32_t end;   // behind the subtree
+    TokenId token;  // -1: none ends here
+    uint8_t byte;
+    uint8_t more;  // other tokens of the same bytes follow in aliases()
+  };
+  std::span<const Node> nodes() const { return nodes_; }
+  int vocab_size() const { return vocab_size_; }
+  std::string_view bytes_of(TokenId token) const { return texts_[static_cast<size_t>(token)]; }
+  // Sets the token that ends at the node, and those of the same bytes.
+  void add_to(const Node& node, TokenMask* mask) const {
+    if (node.token < 0) return;
+    mask->set(node.token);
+    for (TokenId t = node.more != 0 ? aliases_[static_cast<size_t>(node.token)] : -1; t >= 0;
+         t = aliases_[static_cast<size_t>(t)]) {
+      mask->set(t);
+    }
+  }
+  size_t bytes() const;
+
+ private:
+  void build();
+
+  int vocab_size_ = 0;
+  std::vector<std::string> texts_;
+  std::vector<Node> nodes_;
+  std::vector<TokenId> aliases_;  // the next token of the same bytes, or -1
+};
+
+}  // namespace decant
