@@ -58,8 +58,12 @@ RegexId RegexPool::chars_of_set(uint32_t set) {
 }
 
 RegexId RegexPool::chars(const CharSet& set) {
-  DECANT_CHECK(!frozen_);
   if (set.empty()) return kNoneId;
+  if (frozen_) {
+    const auto known = set_ids_.find(set);
+    DECANT_CHECK(known != set_ids_.end());
+    return chars_of_set(known->second);
+  }
   const auto [it, is_new] = set_ids_.emplace(set, static_cast<uint32_t>(sets_.size()));
   if (is_new) sets_.push_back(set);
   return chars_of_set(it->second);

@@ -73,7 +73,7 @@ class RegexPool {
   RegexId resolve_anchors(RegexId a);
 
   // --- Derivation ---
-  // Divides the characters into classes that no expression tells apart. Sets and literals can be made before it only.
+  // Divides the characters into classes that no expression tells apart. New sets of characters cannot be made after it.
   void freeze();
   bool frozen() const { return frozen_; }
   int class_count() const { return static_cast<int>(representatives_.size()); }
