@@ -466,6 +466,40 @@ RegexPool::FreeRun RegexPool::free_run(RegexId a) {
   }
 }
 
+std::optional<std::vector<std::string>> RegexPool::enumerate(RegexId a, size_t limit) {
+  std::vector<std::string> texts;
+  std::vector<RegexId> path;
+  std::string text;
+  size_t fuel = limit * 64 + 1024;
+  // Depth first; a state that is met again on the way to itself can be gone through any number of times.
+  const auto visit = [&](const auto& self, RegexId id) -> bool {
+    if (fuel-- == 0 || std::find(path.begin(), path.end(), id) != path.end()) return false;
+    if (nullable(id)) {
+      if (texts.size() == limit) return false;
+      texts.push_back(text);
+    }
+    path.push_back(id);
+    for (size_t i = 0; i < intervals_.size(); ++i) {
+      const RegexId next = derive(id, intervals_[i].second);
+      if (next == kNoneId || !live(next)) continue;
+      const uint32_t first = intervals_[i].first;
+      const uint32_t last = i + 1 < intervals_.size() ? intervals_[i + 1].first - 1 : kMaxCodePoint;
+      if (last - first > limit) return false;
+      for (uint32_t code = first; code <= last; ++code) {
+        const size_t size = text.size();
+        append_utf8(code, &text);
+        if (!self(self, next)) return false;
+        text.resize(size);
+      }
+    }
+    path.pop_back();
+    return true;
+  };
+  if (!live(a)) return texts;
+  if (a == kAnyTextId || !visit(visit, a)) return std::nullopt;
+  return texts;
+}
+
 size_t RegexPool::bytes() const {
   size_t total = nodes_.capacity() * sizeof(Node) + lists_.capacity() * sizeof(uint32_t) + live_.capacity();
   total += ids_.size() * 80 + derivatives_.size() * 40;

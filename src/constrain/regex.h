@@ -95,6 +95,9 @@ class RegexPool {
   FreeRun free_run(RegexId a);
   bool in_set(uint32_t set, CharClassId c) const { return (class_sets_[set][c >> 6] >> (c & 63) & 1) != 0; }
 
+  // All texts of a finite language of at most `limit` of them; nullopt for any other.
+  std::optional<std::vector<std::string>> enumerate(RegexId a, size_t limit);
+
   size_t size() const { return nodes_.size(); }
   size_t bytes() const;
   int64_t searches_given_up() const { return given_up_; }

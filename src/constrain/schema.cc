@@ -518,6 +518,12 @@ class SchemaReader {
         node->pattern_properties.emplace_back(*regex_id, id);
       }
     }
+    if (json.find("patternProperties") != nullptr || json.find("propertyNames") != nullptr) {
+      // Names that are few are told apart one by one, and have to be expressible.
+      std::string ascii;
+      for (char c = ' '; c <= '~'; ++c) ascii += c;
+      note_characters(ascii);
+    }
     DECANT_TRY_STATUS(one(json, "additionalProperties", &node->additional_properties));
     if (draft_ >= 6) DECANT_TRY_STATUS(one(json, "propertyNames", &node->property_names));
     if (draft_ >= 2019) DECANT_TRY_STATUS(one(json, "unevaluatedProperties", &node->unevaluated_properties));

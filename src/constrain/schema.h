@@ -6,6 +6,7 @@
 // supported is refused with its keyword and JSON pointer, or left out with a warning (`lenient`).
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -110,7 +111,7 @@ class Schema {
 
   std::string name_;
   std::vector<std::unique_ptr<JsonNode>> documents_;  // nodes point into them
-  std::vector<SchemaNode> nodes_;
+  std::deque<SchemaNode> nodes_;                      // references stay valid while some are added
   RegexPool pool_;
   SchemaId root_ = kNoSchema, false_ = kNoSchema;
   JsonTexts texts_{};

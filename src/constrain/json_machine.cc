@@ -1,0 +1,799 @@
+// SPDX-FileCopyrightText: The Decant authors
+// SPDX-License-Identifier: Apache-2.0
+#include "constrain/json_machine.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "constrain/json_tree.h"
+#include "text/unicode.h"
+
+namespace decant {
+namespace {
+
+constexpr uint8_t kNewline = 128;
+
+size_t mix(size_t h, uint64_t v) {
+  h = (h ^ v) * 0xFF51AFD7ED558CCDu;
+  return h ^ (h >> 32);
+}
+
+bool less(const JsonThread& x, const JsonThread& y) {
+  if (x.a != y.a) return x.a < y.a;
+  if (x.b != y.b) return x.b < y.b;
+  if (x.c != y.c) return x.c < y.c;
+  if (x.d != y.d) return x.d < y.d;
+  const size_t hx = x.frame ? x.frame->hash : 0, hy = y.frame ? y.frame->hash : 0;
+  return hx < hy;
+}
+
+bool same_frame(const JsonFrame* x, const JsonFrame* y) {
+  for (; x != y; x = x->parent.get(), y = y->parent.get()) {
+    if (x == nullptr || y == nullptr || x->hash != y->hash || x->shape != y->shape || x->is_object != y->is_object ||
+        x->count != y->count || x->used != y->used || x->witnessed != y->witnessed || x->contained != y->contained) {
+      return false;
+    }
+    if (x->seen != y->seen && (!x->seen || !y->seen || *x->seen != *y->seen)) return false;
+  }
+  return true;
+}
+
+bool same_thread(const JsonThread& x, const JsonThread& y) {
+  return x.a == y.a && x.b == y.b && x.c == y.c && x.d == y.d && same_frame(x.frame.get(), y.frame.get());
+}
+
+bool is_hex(uint8_t c) { return (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'f'); }
+uint32_t hex_value(uint8_t c) { return c <= '9' ? c - '0' : (c | 32u) - 'a' + 10; }
+
+enum class Fed { kMore, kChar, kQuote, kBad };
+
+// One byte of a string's inside. kChar: cursor->code is the character, and the cursor is between characters again.
+Fed feed(CharCursor* cursor, uint8_t byte) {
+  using Kind = CharCursor::Kind;
+  const auto done = [&](uint32_t code) {
+    *cursor = CharCursor{};
+    cursor->code = code;
+    return Fed::kChar;
+  };
+  switch (cursor->kind) {
+    case Kind::kBetween:
+      if (byte == '"') return Fed::kQuote;
+      if (byte < 0x20) return Fed::kBad;
+      if (byte == '\\') {
+        *cursor = {.kind = Kind::kBackslash};
+        return Fed::kMore;
+      }
+      if (byte < 0x80) return done(byte);
+      if (byte >= 0xC2 && byte <= 0xDF) {
+        *cursor = {.kind = Kind::kUtf8, .left = 1, .total = 2, .code = byte & 0x1Fu};
+      } else if (byte >= 0xE0 && byte <= 0xEF) {
+        *cursor = {.kind = Kind::kUtf8, .left = 2, .total = 3, .code = byte & 0x0Fu};
+      } else if (byte >= 0xF0 && byte <= 0xF4) {
+        *cursor = {.kind = Kind::kUtf8, .left = 3, .total = 4, .code = byte & 0x07u};
+      } else {
+        return Fed::kBad;
+      }
+      return Fed::kMore;
+    case Kind::kUtf8: {
+      if ((byte & 0xC0) != 0x80) return Fed::kBad;
+      if (cursor->left + 1 == cursor->total) {
+        // The second byte: no overlong form, no surrogate, nothing beyond U+10FFFF.
+        const uint32_t lead = cursor->code;
+        if (cursor->total == 3 && ((lead == 0 && byte < 0xA0) || (lead == 0xD && byte > 0x9F))) return Fed::kBad;
+        if (cursor->total == 4 && ((lead == 0 && byte < 0x90) || (lead == 4 && byte > 0x8F))) return Fed::kBad;
+      }
+      cursor->code = cursor->code << 6 | (byte & 0x3Fu);
+      if (--cursor->left == 0) return done(cursor->code);
+      return Fed::kMore;
+    }
+    case Kind::kBackslash:
+      switch (byte) {
+        case '"':
+        case '\\':
+        case '/': return done(byte);
+        case 'b': return done('\b');
+        case 'f': return done('\f');
+        case 'n': return done('\n');
+        case 'r': return done('\r');
+        case 't': return done('\t');
+        case 'u': *cursor = {.kind = Kind::kHex, .left = 4}; return Fed::kMore;
+        default: return Fed::kBad;
+      }
+    case Kind::kHex:
+    case Kind::kLowHex:
+      if (!is_hex(byte)) return Fed::kBad;
+      cursor->code = cursor->code << 4 | hex_value(byte);
+      if (cursor->kind == Kind::kHex && cursor->left == 3 && (cursor->code >= 0xDC && cursor->code <= 0xDF))
+        return Fed::kBad;
+      if (cursor->kind == Kind::kLowHex && cursor->left == 4 && cursor->code != 0xD) return Fed::kBad;
+      if (cursor->kind == Kind::kLowHex && cursor->left == 3 && (cursor->code < 0xDC || cursor->code > 0xDF))
+        return Fed::kBad;
+      if (--cursor->left > 0) return Fed::kMore;
+      if (cursor->kind == Kind::kLowHex)
+        return done(0x10000 + ((cursor->high - 0xD800) << 10) + (cursor->code - 0xDC00));
+      if (cursor->code < 0xD800 || cursor->code > 0xDBFF) return done(cursor->code);
+      *cursor = {.kind = Kind::kLowBackslash, .high = cursor->code};
+      return Fed::kMore;
+    case Kind::kLowBackslash:
+      if (byte != '\\') return Fed::kBad;
+      cursor->kind = Kind::kLowU;
+      return Fed::kMore;
+    case Kind::kLowU:
+      if (byte != 'u') return Fed::kBad;
+      *cursor = {.kind = Kind::kLowHex, .left = 4, .high = cursor->high};
+      return Fed::kMore;
+  }
+  return Fed::kBad;
+}
+
+// Whether the bytes so far can go on to this character.
+bool reaches(const CharCursor& cursor, uint32_t code) {
+  using Kind = CharCursor::Kind;
+  const uint32_t high = code < 0x10000 ? code : 0xD800 + ((code - 0x10000) >> 10);
+  const uint32_t low = code < 0x10000 ? 0 : 0xDC00 + ((code - 0x10000) & 0x3FF);
+  switch (cursor.kind) {
+    case Kind::kUtf8: {
+      const int total = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+      return total == cursor.total && code >> (6 * cursor.left) == cursor.code;
+    }
+    case Kind::kHex: return high >> (4 * cursor.left) == cursor.code;
+    case Kind::kLowBackslash:
+    case Kind::kLowU: return low != 0 && high == cursor.high;
+    case Kind::kLowHex: return low != 0 && high == cursor.high && low >> (4 * cursor.left) == cursor.code;
+    default: return true;
+  }
+}
+
+}  // namespace
+
+// --- States ----------------------------------------------------------------------------------------------------------
+
+std::optional<JsonState> JsonMachine::made(JsonPhase phase, Threads threads, const JsonState& from) {
+  if (threads.empty()) return std::nullopt;
+  if (threads.size() > 1) {
+    std::sort(threads.begin(), threads.end(), less);
+    threads.erase(std::unique(threads.begin(), threads.end(), same_thread), threads.end());
+  }
+  JsonState state;
+  state.phase = phase;
+  state.item = from.item;
+  state.threads = std::move(threads);
+  size_t h = mix(static_cast<size_t>(phase), 0x51);
+  for (const JsonThread& t : state.threads) {
+    h = mix(h, uint64_t{t.a} << 32 | t.b);
+    h = mix(h, uint64_t{t.c} << 32 | t.d);
+    h = mix(h, t.frame ? t.frame->hash : 0);
+  }
+  state.hash = h;
+  return state;
+}
+
+bool JsonMachine::same(const JsonState& x, const JsonState& y) {
+  if (x.hash != y.hash || x.phase != y.phase || x.blanks != y.blanks || !(x.cursor == y.cursor) ||
+      x.threads.size() != y.threads.size())
+    return false;
+  if (x.name != y.name && (!x.name || !y.name || *x.name != *y.name)) return false;
+  if (x.item != y.item && (!x.item || !y.item || *x.item != *y.item)) return false;
+  for (size_t i = 0; i < x.threads.size(); ++i) {
+    if (!same_thread(x.threads[i], y.threads[i])) return false;
+  }
+  return true;
+}
+
+std::optional<JsonState> JsonMachine::start() {
+  const GoalId goal = language_.root_goal();
+  if (!language_.satisfiable(goal) || !language_.status().ok()) return std::nullopt;
+  return made(JsonPhase::kValue, {{.a = goal, .frame = nullptr}}, {});
+}
+
+bool JsonMachine::accepting(const JsonState& state) {
+  if (state.phase == JsonPhase::kEnd) return true;
+  if (state.phase != JsonPhase::kScalar) return false;
+  return std::any_of(state.threads.begin(), state.threads.end(),
+                     [&](const JsonThread& t) { return !t.frame && language_.pool().nullable(t.a); });
+}
+
+std::optional<JsonState> JsonMachine::step(const JsonState& state, uint8_t byte) {
+  std::optional<JsonState> next;
+  switch (state.phase) {
+    case JsonPhase::kString: next = step_string(state, byte); break;
+    case JsonPhase::kName: next = step_name(state, byte); break;
+    case JsonPhase::kScalar: next = step_scalar(state, byte); break;
+    case JsonPhase::kEnd: return std::nullopt;
+    default:
+      if (byte == ' ' || byte == '\n' || byte == '\t' || byte == '\r') {
+        next = step_blank(state, byte);
+        break;
+      }
+      switch (state.phase) {
+        case JsonPhase::kValue: next = step_value(state, byte); break;
+        case JsonPhase::kObjectBegin:
+          next = byte == '"' ? begin_name(state) : byte == '}' ? close(state, true) : std::nullopt;
+          break;
+        case JsonPhase::kNextName: next = byte == '"' ? begin_name(state) : std::nullopt; break;
+        case JsonPhase::kColon:
+          if (byte == ':') next = made(JsonPhase::kValue, state.threads, state);
+          break;
+        case JsonPhase::kArrayBegin: {
+          if (byte == ']') {
+            next = close(state, false);
+            break;
+          }
+          Threads items;
+          for (const JsonThread& t : state.threads) add_items(t.frame, &items);
+          if (const std::optional<JsonState> value = made(JsonPhase::kValue, std::move(items), state))
+            next = step_value(*value, byte);
+          break;
+        }
+        case JsonPhase::kAfter: next = step_after(state, byte); break;
+        default: break;
+      }
+  }
+  return next;
+}
+
+std::optional<JsonState> JsonMachine::step_blank(const JsonState& state, uint8_t byte) {
+  const int blanks = state.blanks & (kNewline - 1);
+  JsonState next = state;
+  if (byte == '\n') {
+    if ((state.blanks & kNewline) != 0) return std::nullopt;
+    next.blanks = kNewline;
+  } else if (byte == '\r') {
+    return std::nullopt;
+  } else {
+    if (blanks >= kMaxBlanks) return std::nullopt;
+    next.blanks = static_cast<uint8_t>(state.blanks + 1);
+  }
+  next.hash = mix(state.hash, 0x100u + next.blanks);
+  return next;
+}
+
+// --- Values ----------------------------------------------------------------------------------------------------------
+
+std::optional<JsonState> JsonMachine::step_value(const JsonState& state, uint8_t byte) {
+  RegexPool& pool = language_.pool();
+  Threads threads;
+  JsonPhase phase = JsonPhase::kScalar;
+  for (const JsonThread& t : state.threads) {
+    switch (byte) {
+      case '"': {
+        phase = JsonPhase::kString;
+        const RegexId text = language_.strings(t.a);
+        if (text != pool.none()) threads.push_back({.a = text, .frame = t.frame});
+        break;
+      }
+      case '{':
+        phase = JsonPhase::kObjectBegin;
+        for (const ShapeId s : language_.objects(t.a)) {
+          if (JsonFramePtr f = open_object(s, t.frame)) threads.push_back({.frame = std::move(f)});
+        }
+        break;
+      case '[':
+        phase = JsonPhase::kArrayBegin;
+        for (const ShapeId s : language_.arrays(t.a)) {
+          if (JsonFramePtr f = open_array(s, t.frame)) threads.push_back({.frame = std::move(f)});
+        }
+        break;
+      default: {
+        if (byte >= 0x80) return std::nullopt;
+        const RegexId text = pool.derive(language_.scalars(t.a), pool.class_of(byte));
+        if (text != pool.none() && pool.live(text)) threads.push_back({.a = text, .frame = t.frame});
+      }
+    }
+  }
+  return made(phase, std::move(threads), state);
+}
+
+std::optional<JsonState> JsonMachine::step_scalar(const JsonState& state, uint8_t byte) {
+  RegexPool& pool = language_.pool();
+  const bool ends =
+      byte == ',' || byte == '}' || byte == ']' || byte == ' ' || byte == '\n' || byte == '\t' || byte == '\r';
+  if (!ends) {
+    if (byte >= 0x80) return std::nullopt;
+    Threads threads;
+    for (const JsonThread& t : state.threads) {
+      const RegexId text = pool.derive(t.a, pool.class_of(byte));
+      if (text != pool.none() && pool.live(text)) threads.push_back({.a = text, .frame = t.frame});
+    }
+    return made(JsonPhase::kScalar, std::move(threads), state);
+  }
+  std::vector<JsonFramePtr> frames;
+  for (const JsonThread& t : state.threads) {
+    if (t.frame && pool.nullable(t.a)) frames.push_back(t.frame);
+  }
+  const std::optional<JsonState> after = completed(frames, state);
+  return after ? step(*after, byte) : std::nullopt;
+}
+
+void JsonMachine::reachable_classes(const CharCursor& cursor, std::vector<CharClassId>* out) {
+  using Kind = CharCursor::Kind;
+  const RegexPool& pool = language_.pool();
+  switch (cursor.kind) {
+    case Kind::kUtf8: {
+      const uint32_t shift = 6u * cursor.left, first = cursor.code << shift;
+      // The smallest code points of three and four bytes, where only the lead byte is there.
+      const uint32_t least = cursor.total == 3 ? 0x800 : cursor.total == 4 ? 0x10000 : 0x80;
+      pool.classes_in(std::max(first, least), std::min(first + (1u << shift) - 1, kMaxCodePoint), out);
+      return;
+    }
+    case Kind::kHex: {
+      const uint32_t shift = 4u * cursor.left, first = cursor.code << shift, last = first + (1u << shift) - 1;
+      pool.classes_in(first, last, out);
+      if (first <= 0xDBFF && last >= 0xD800) {
+        std::vector<CharClassId> more;
+        const uint32_t low = std::max(first, 0xD800u), high = std::min(last, 0xDBFFu);
+        pool.classes_in(0x10000 + ((low - 0xD800) << 10), 0x10000 + ((high - 0xD800) << 10) + 0x3FF, &more);
+        out->insert(out->end(), more.begin(), more.end());
+      }
+      return;
+    }
+    case Kind::kLowBackslash:
+    case Kind::kLowU:
+    case Kind::kLowHex: {
+      uint32_t first = 0xDC00, last = 0xDFFF;
+      if (cursor.kind == Kind::kLowHex && cursor.left < 4) {
+        const uint32_t shift = 4u * cursor.left;
+        first = std::max(first, cursor.code << shift);
+        last = std::min(last, (cursor.code << shift) + (1u << shift) - 1);
+      }
+      const uint32_t base = 0x10000 + ((cursor.high - 0xD800) << 10) - 0xDC00;
+      pool.classes_in(base + first, base + last, out);
+      return;
+    }
+    default: pool.classes_in(0, kMaxCodePoint, out);
+  }
+}
+
+bool JsonMachine::can_continue(RegexId id, const std::vector<CharClassId>& classes) {
+  RegexPool& pool = language_.pool();
+  if (id == pool.any_text()) return true;
+  return std::any_of(classes.begin(), classes.end(), [&](CharClassId c) { return pool.live(pool.derive(id, c)); });
+}
+
+std::optional<JsonState> JsonMachine::step_string(const JsonState& state, uint8_t byte) {
+  RegexPool& pool = language_.pool();
+  CharCursor cursor = state.cursor;
+  Threads threads;
+  switch (feed(&cursor, byte)) {
+    case Fed::kBad: return std::nullopt;
+    case Fed::kQuote: {
+      std::vector<JsonFramePtr> frames;
+      bool whole = false;
+      for (const JsonThread& t : state.threads) {
+        if (!pool.nullable(t.a)) continue;
+        if (t.frame) frames.push_back(t.frame);
+        whole = whole || !t.frame;
+      }
+      if (whole) return made(JsonPhase::kEnd, {JsonThread{}}, state);
+      return completed(frames, state);
+    }
+    case Fed::kChar: {
+      const CharClassId c = pool.class_of(cursor.code);
+      cursor.code = 0;
+      for (const JsonThread& t : state.threads) {
+        const RegexId text = pool.derive(t.a, c);
+        if (text != pool.none() && pool.live(text)) threads.push_back({.a = text, .frame = t.frame});
+      }
+      break;
+    }
+    case Fed::kMore:
+      reachable_classes(cursor, &classes_);
+      for (const JsonThread& t : state.threads) {
+        if (can_continue(t.a, classes_)) threads.push_back(t);
+      }
+      break;
+  }
+  std::optional<JsonState> next = made(JsonPhase::kString, std::move(threads), state);
+  if (next && cursor.kind != CharCursor::Kind::kBetween) {
+    next->cursor = cursor;
+    next->hash = mix(next->hash, uint64_t{cursor.code} << 16 | static_cast<uint64_t>(cursor.kind) << 8 | cursor.left);
+    next->hash = mix(next->hash, cursor.high);
+  }
+  return next;
+}
+
+// --- Names -----------------------------------------------------------------------------------------------------------
+
+std::optional<JsonState> JsonMachine::begin_name(const JsonState& state) {
+  Threads threads;
+  bool other = false;
+  for (const JsonThread& t : state.threads) {
+    permit(*t.frame);
+    ObjectShape& shape = language_.object(t.frame->shape);
+    const RegexId names = t.frame->other_permitted != 0 ? language_.other_names(shape) : language_.pool().none();
+    other = other || names != language_.pool().none();
+    const bool any =
+        std::any_of(t.frame->permitted.begin(), t.frame->permitted.end(), [](uint64_t w) { return w != 0; });
+    if (!any && names == language_.pool().none()) continue;
+    threads.push_back({.a = 0, .b = static_cast<uint32_t>(shape.names.size()), .c = 0, .d = names, .frame = t.frame});
+  }
+  std::optional<JsonState> next = made(JsonPhase::kName, std::move(threads), state);
+  if (next && other) {
+    static const auto kEmpty = std::make_shared<const std::string>();
+    next->name = kEmpty;
+  }
+  return next;
+}
+
+std::optional<JsonState> JsonMachine::step_name(const JsonState& state, uint8_t byte) {
+  RegexPool& pool = language_.pool();
+  CharCursor cursor = state.cursor;
+  const Fed fed = feed(&cursor, byte);
+  if (fed == Fed::kBad) return std::nullopt;
+  if (fed == Fed::kQuote) return end_name(state);
+  Threads threads;
+  std::string encoded;
+  CharClassId c = 0;
+  if (fed == Fed::kChar) {
+    append_utf8(cursor.code, &encoded);
+    c = pool.class_of(cursor.code);
+    cursor.code = 0;
+  } else {
+    reachable_classes(cursor, &classes_);
+  }
+  bool other = false;
+  for (const JsonThread& t : state.threads) {
+    const std::vector<std::string>& names = language_.object(t.frame->shape).names;
+    JsonThread next = t;
+    if (fed == Fed::kChar) {
+      // Names are sorted: those that go on with these bytes lie together.
+      const auto part = [&](const std::string& name) {
+        return std::string_view(name).substr(std::min<size_t>(t.c, name.size()), encoded.size());
+      };
+      const auto begin = names.begin() + t.a, end = names.begin() + t.b;
+      const auto low = std::partition_point(begin, end, [&](const std::string& n) { return part(n) < encoded; });
+      const auto high = std::partition_point(low, end, [&](const std::string& n) { return part(n) == encoded; });
+      next.a = static_cast<uint32_t>(low - names.begin());
+      next.b = static_cast<uint32_t>(high - names.begin());
+      next.c = t.c + static_cast<uint32_t>(encoded.size());
+      if (next.d != pool.none()) next.d = pool.derive(t.d, c);
+      if (next.d != pool.none() && !pool.live(next.d)) next.d = pool.none();
+    } else if (next.d != pool.none() && !can_continue(t.d, classes_)) {
+      next.d = pool.none();
+    }
+    if (next.a >= next.b) next.a = next.b = 0;
+    const std::vector<uint64_t>& permitted = t.frame->permitted;
+    bool possible = next.d != pool.none();
+    for (uint32_t i = next.a; i < next.b && !possible; ++i) {
+      if ((permitted[i >> 6] >> (i & 63) & 1) == 0) continue;
+      if (fed == Fed::kChar) {
+        possible = true;
+      } else if (names[i].size() > t.c) {
+        const Utf8Char follows = decode_utf8(std::string_view(names[i]).substr(t.c));
+        possible = reaches(cursor, follows.code);
+      }
+    }
+    if (!possible) continue;
+    other = other || next.d != pool.none();
+    threads.push_back(std::move(next));
+  }
+  std::optional<JsonState> next = made(JsonPhase::kName, std::move(threads), state);
+  if (!next) return next;
+  if (other && state.name) {
+    next->name = fed == Fed::kChar ? std::make_shared<const std::string>(*state.name + encoded) : state.name;
+    for (const char ch : encoded) next->hash = mix(next->hash, static_cast<uint8_t>(ch));
+  }
+  if (cursor.kind != CharCursor::Kind::kBetween) {
+    next->cursor = cursor;
+    next->hash = mix(next->hash, uint64_t{cursor.code} << 16 | static_cast<uint64_t>(cursor.kind) << 8 | cursor.left);
+    next->hash = mix(next->hash, cursor.high);
+  }
+  return next;
+}
+
+std::optional<JsonState> JsonMachine::end_name(const JsonState& state) {
+  RegexPool& pool = language_.pool();
+  Threads threads;
+  for (const JsonThread& t : state.threads) {
+    const std::vector<std::string>& names = language_.object(t.frame->shape).names;
+    if (t.a < t.b && names[t.a].size() == t.c) {
+      if ((t.frame->permitted[t.a >> 6] >> (t.a & 63) & 1) != 0) add_member(*t.frame, t.a, nullptr, &threads);
+      continue;
+    }
+    if (t.d == pool.none() || !pool.nullable(t.d) || !state.name) continue;
+    if (t.frame->seen && std::binary_search(t.frame->seen->begin(), t.frame->seen->end(), *state.name)) continue;
+    add_member(*t.frame, SIZE_MAX, state.name.get(), &threads);
+  }
+  return made(JsonPhase::kColon, std::move(threads), state);
+}
+
+// --- Containers ------------------------------------------------------------------------------------------------------
+
+JsonFramePtr JsonMachine::finish(JsonFrame f) {
+  size_t h = mix(f.shape * 2u + (f.is_object ? 1 : 0), static_cast<uint64_t>(f.count));
+  for (const uint64_t w : f.used) h = mix(h, w);
+  h = mix(h, f.witnessed);
+  for (const int64_t n : f.contained) h = mix(h, static_cast<uint64_t>(n));
+  if (f.seen) {
+    for (const std::string& s : *f.seen) h = mix(h, std::hash<std::string>()(s));
+  }
+  f.hash = mix(h, f.parent ? f.parent->hash : 0x77);
+  return std::make_shared<const JsonFrame>(std::move(f));
+}
+
+JsonFramePtr JsonMachine::open_object(ShapeId id, const JsonFramePtr& parent) {
+  JsonFrame f;
+  f.shape = id;
+  f.is_object = true;
+  f.used.resize((language_.object(id).names.size() + 63) / 64);
+  f.parent = parent;
+  return object_viable(f) ? finish(std::move(f)) : nullptr;
+}
+
+// Names that still have to come, beside `also` (a name that is about to); whether all of them can.
+int64_t JsonMachine::missing(const JsonFrame& f, int64_t also, bool* possible) {
+  ObjectShape& shape = language_.object(f.shape);
+  const auto is_used = [&](size_t i) {
+    return static_cast<int64_t>(i) == also || (f.used[i >> 6] >> (i & 63) & 1) != 0;
+  };
+  int64_t count = 0;
+  *possible = true;
+  if (shape.needs.empty()) {
+    for (size_t i = 0; i < shape.names.size(); ++i) {
+      if (!shape.required[i] || is_used(i)) continue;
+      ++count;
+      *possible = *possible && language_.name_possible(shape, i);
+    }
+    return count;
+  }
+  // Names ask for others: all that follow from those that are there or have to come.
+  std::vector<bool> needed = shape.required;
+  std::vector<size_t> open;
+  for (size_t i = 0; i < shape.names.size(); ++i) {
+    if (needed[i] || is_used(i)) open.push_back(i);
+  }
+  while (!open.empty()) {
+    const size_t i = open.back();
+    open.pop_back();
+    for (const uint32_t other : shape.needs[i]) {
+      if (needed[other] || is_used(other)) {
+        needed[other] = true;
+        continue;
+      }
+      needed[other] = true;
+      open.push_back(other);
+    }
+  }
+  for (size_t i = 0; i < shape.names.size(); ++i) {
+    if (!needed[i] || is_used(i)) continue;
+    ++count;
+    *possible = *possible && language_.name_possible(shape, i);
+  }
+  return count;
+}
+
+bool JsonMachine::object_viable(const JsonFrame& f) {
+  ObjectShape& shape = language_.object(f.shape);
+  bool possible = true;
+  const int64_t still = missing(f, -1, &possible);
+  if (!possible || f.count + still > shape.rules.max) return false;
+  const auto witnesses = static_cast<int64_t>(shape.rules.witnesses.size());
+  if (witnesses > std::popcount(f.witnessed) && f.count >= shape.rules.max) return false;
+  if (f.count + still >= shape.rules.min) return true;
+  if (language_.other_names(shape) != language_.pool().none()) return true;
+  int64_t available = 0;
+  for (size_t i = 0; i < shape.names.size(); ++i) {
+    const bool is_used = (f.used[i >> 6] >> (i & 63) & 1) != 0;
+    available += !is_used && language_.name_possible(shape, i);
+  }
+  return f.count + available >= shape.rules.min;
+}
+
+bool JsonMachine::object_closable(const JsonFrame& f) {
+  const ObjectShape& shape = language_.object(f.shape);
+  if (f.count < shape.rules.min || std::popcount(f.witnessed) < static_cast<int>(shape.rules.witnesses.size()))
+    return false;
+  bool possible = true;
+  return missing(f, -1, &possible) == 0;
+}
+
+void JsonMachine::permit(const JsonFrame& f) {
+  if (f.other_permitted >= 0) return;
+  ObjectShape& shape = language_.object(f.shape);
+  f.permitted.assign(f.used.size(), 0);
+  bool possible = true;
+  const int64_t still = missing(f, -1, &possible), room = shape.rules.max - f.count;
+  for (size_t i = 0; i < shape.names.size(); ++i) {
+    if ((f.used[i >> 6] >> (i & 63) & 1) != 0 || !language_.name_possible(shape, i)) continue;
+    if (room != INT64_MAX - f.count || !shape.needs.empty()) {
+      // With this name, do all that have to come still fit?
+      if (missing(f, static_cast<int64_t>(i), &possible) + 1 > room || !possible) continue;
+    }
+    f.permitted[i >> 6] |= uint64_t{1} << (i & 63);
+  }
+  f.other_permitted = still + 1 <= room ? 1 : 0;
+}
+
+bool JsonMachine::any_permitted(const JsonFrame& f) {
+  permit(f);
+  if (std::any_of(f.permitted.begin(), f.permitted.end(), [](uint64_t w) { return w != 0; })) return true;
+  return f.other_permitted != 0 && language_.other_names(language_.object(f.shape)) != language_.pool().none();
+}
+
+// The ways to have one more member: its goal and the frame after it.
+void JsonMachine::add_member(const JsonFrame& f, size_t name, const std::string* other, Threads* out) {
+  ObjectShape& shape = language_.object(f.shape);
+  JsonFrame base = f;
+  base.permitted.clear();
+  base.other_permitted = -1;
+  ++base.count;
+  GoalId goal;
+  std::string_view text;
+  if (other == nullptr) {
+    base.used[name >> 6] |= uint64_t{1} << (name & 63);
+    goal = shape.goals[name];
+    text = shape.names[name];
+  } else {
+    auto seen = std::make_shared<std::vector<std::string>>(f.seen ? *f.seen : std::vector<std::string>());
+    seen->insert(std::lower_bound(seen->begin(), seen->end(), *other), *other);
+    base.seen = std::move(seen);
+    text = *other;
+    goal = language_.other_goal(shape, language_.match(shape, text));
+  }
+  struct Way {
+    std::vector<SchemaLiteral> more;
+    uint32_t witnessed;
+  };
+  std::vector<Way> ways = {{{}, f.witnessed}};
+  for (size_t w = 0; w < shape.rules.witnesses.size() && w < 32; ++w) {
+    const ObjectRules::Witness& witness = shape.rules.witnesses[w];
+    if ((f.witnessed >> w & 1) != 0) continue;
+    if (witness.kind == ObjectRules::Witness::Kind::kName) {
+      // The name alone decides.
+      const GoalId names = language_.goal({witness.value});
+      if (!language_.matches(language_.strings(names), text)) continue;
+      for (Way& way : ways) way.witnessed |= 1u << w;
+      continue;
+    }
+    bool applies;
+    if (witness.kind == ObjectRules::Witness::Kind::kPattern) {
+      applies = language_.matches(witness.pattern, text);
+    } else {
+      const SchemaNode& n = language_.schema().node(witness.scope);
+      applies =
+          std::none_of(n.properties.begin(), n.properties.end(), [&](const auto& p) { return p.first == text; }) &&
+          std::none_of(n.pattern_properties.begin(), n.pattern_properties.end(),
+                       [&](const auto& p) { return language_.matches(p.first, text); });
+    }
+    if (!applies) continue;
+    const size_t count = ways.size();
+    for (size_t i = 0; i < count; ++i) {
+      Way with = ways[i];
+      with.more.push_back(witness.value);
+      with.witnessed |= 1u << w;
+      ways.push_back(std::move(with));
+    }
+  }
+  for (Way& way : ways) {
+    GoalId own = goal;
+    if (!way.more.empty()) {
+      std::vector<SchemaLiteral> all = language_.literals(goal);
+      all.insert(all.end(), way.more.begin(), way.more.end());
+      own = language_.goal(std::move(all));
+    }
+    if (!language_.satisfiable(own)) continue;
+    JsonFrame next = base;
+    next.witnessed = way.witnessed;
+    if (object_viable(next)) out->push_back({.a = own, .frame = finish(std::move(next))});
+  }
+}
+
+JsonFramePtr JsonMachine::open_array(ShapeId id, const JsonFramePtr& parent) {
+  JsonFrame f;
+  f.shape = id;
+  f.contained.resize(language_.array(id).rules.contains.size());
+  f.parent = parent;
+  return array_viable(f) ? finish(std::move(f)) : nullptr;
+}
+
+bool JsonMachine::array_viable(const JsonFrame& f) {
+  const ArrayShape& shape = language_.array(f.shape);
+  const ArrayRules& rules = shape.rules;
+  if (f.count > rules.max) return false;
+  for (int64_t i = f.count; i < rules.min && i <= f.count + static_cast<int64_t>(shape.prefix); ++i) {
+    if (!language_.satisfiable(language_.item_goal(shape, i))) return false;
+  }
+  const int64_t room = rules.max - f.count;
+  const bool more = room > 0 && language_.satisfiable(language_.item_goal(shape, f.count));
+  for (size_t i = 0; i < rules.contains.size(); ++i) {
+    if (f.contained[i] > rules.contains[i].max) return false;
+    const int64_t needed = rules.contains[i].min - f.contained[i];
+    if (needed > 0 && (!more || needed > room)) return false;
+  }
+  return more || std::popcount(f.witnessed) >= static_cast<int>(rules.witnesses.size());
+}
+
+bool JsonMachine::array_closable(const JsonFrame& f) {
+  const ArrayRules& rules = language_.array(f.shape).rules;
+  if (f.count < rules.min || f.count > rules.max ||
+      std::popcount(f.witnessed) < static_cast<int>(rules.witnesses.size()))
+    return false;
+  for (size_t i = 0; i < rules.contains.size(); ++i) {
+    if (f.contained[i] < rules.contains[i].min) return false;
+  }
+  return true;
+}
+
+// The ways to have one more item.
+void JsonMachine::add_items(const JsonFramePtr& f, Threads* out) {
+  const ArrayShape& shape = language_.array(f->shape);
+  const ArrayRules& rules = shape.rules;
+  if (f->count >= rules.max) return;
+  JsonFrame base = *f;
+  ++base.count;
+  struct Way {
+    std::vector<SchemaLiteral> more;
+    JsonFrame frame;
+  };
+  std::vector<Way> ways = {{{}, std::move(base)}};
+  const auto split = [&](SchemaLiteral literal, bool must_know, auto&& count) {
+    const size_t n = ways.size();
+    for (size_t i = 0; i < n; ++i) {
+      Way with = ways[i];
+      with.more.push_back(literal);
+      count(&with.frame);
+      if (must_know) ways[i].more.push_back({literal.schema, !literal.negative});
+      ways.push_back(std::move(with));
+    }
+  };
+  for (size_t i = 0; i < rules.contains.size(); ++i) {
+    const ArrayRules::Contains& c = rules.contains[i];
+    if (c.max == INT64_MAX && f->contained[i] >= c.min) continue;
+    split(c.value, c.max != INT64_MAX, [i](JsonFrame* frame) { ++frame->contained[i]; });
+  }
+  for (size_t w = 0; w < rules.witnesses.size() && w < 32; ++w) {
+    if ((f->witnessed >> w & 1) != 0 || f->count < rules.witnesses[w].from) continue;
+    split(rules.witnesses[w].value, false, [w](JsonFrame* frame) { frame->witnessed |= 1u << w; });
+  }
+  const GoalId goal = language_.item_goal(shape, f->count);
+  for (Way& way : ways) {
+    GoalId own = goal;
+    if (!way.more.empty()) {
+      std::vector<SchemaLiteral> all = language_.literals(goal);
+      all.insert(all.end(), way.more.begin(), way.more.end());
+      own = language_.goal(std::move(all));
+    }
+    if (!language_.satisfiable(own) || !array_viable(way.frame)) continue;
+    out->push_back({.a = own, .frame = finish(std::move(way.frame))});
+  }
+}
+
+std::optional<JsonState> JsonMachine::completed(const std::vector<JsonFramePtr>& frames, const JsonState& from) {
+  Threads threads;
+  for (const JsonFramePtr& f : frames) threads.push_back({.frame = f});
+  return made(JsonPhase::kAfter, std::move(threads), from);
+}
+
+std::optional<JsonState> JsonMachine::close(const JsonState& state, bool is_object) {
+  std::vector<JsonFramePtr> frames;
+  bool whole = false;
+  for (const JsonThread& t : state.threads) {
+    if (t.frame->is_object != is_object || !(is_object ? object_closable(*t.frame) : array_closable(*t.frame)))
+      continue;
+    if (t.frame->parent) {
+      frames.push_back(t.frame->parent);
+    } else {
+      whole = true;
+    }
+  }
+  if (whole) return made(JsonPhase::kEnd, {JsonThread{}}, state);
+  return completed(frames, state);
+}
+
+std::optional<JsonState> JsonMachine::step_after(const JsonState& state, uint8_t byte) {
+  if (byte == '}' || byte == ']') return close(state, byte == '}');
+  if (byte != ',') return std::nullopt;
+  // All threads are in the same kind of container: they read the same text.
+  Threads threads;
+  const bool is_object = state.threads[0].frame->is_object;
+  for (const JsonThread& t : state.threads) {
+    if (!is_object) {
+      add_items(t.frame, &threads);
+    } else if (any_permitted(*t.frame)) {
+      threads.push_back({.frame = t.frame});
+    }
+  }
+  return made(is_object ? JsonPhase::kNextName : JsonPhase::kValue, std::move(threads), state);
+}
+
+}  // namespace decant

@@ -1,0 +1,128 @@
+// SPDX-FileCopyrightText: The Decant authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// Follows a JSON text byte by byte through all alternatives of a schema at once. A state is a value: where the text
+// stands (in a string, after a key, ...), and threads, each with what it still asks of the current value and the
+// containers around it. A byte is refused when no thread can still be completed.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "constrain/schema_language.h"
+
+namespace decant {
+
+// A container that is open, with what it has so far; shared by all states that go on from it.
+struct JsonFrame {
+  ShapeId shape = 0;
+  bool is_object = false;
+  int64_t count = 0;               // members or items
+  std::vector<uint64_t> used;      // bits of the shape's names
+  uint32_t witnessed = 0;          // bits of the shape's witnesses
+  std::vector<int64_t> contained;  // by the shape's contains
+  // Names beyond the shape's, or the items so far in canonical form (uniqueItems); sorted.
+  std::shared_ptr<const std::vector<std::string>> seen;
+  std::shared_ptr<const JsonFrame> parent;  // null: the value is the whole text
+  size_t hash = 0;
+  mutable std::vector<uint64_t> permitted;  // names that may come next; made when first asked for
+  mutable int8_t other_permitted = -1;
+};
+using JsonFramePtr = std::shared_ptr<const JsonFrame>;
+
+struct JsonThread {
+  // By the phase: a goal; a language; or of a name, the range of the shape's names, its length so far, and a language.
+  uint32_t a = 0, b = 0, c = 0, d = 0;
+  JsonFramePtr frame;
+};
+
+enum class JsonPhase : uint8_t {
+  kValue,        // before a value
+  kString,       // in one
+  kScalar,       // in a number or literal
+  kObjectBegin,  // after '{'
+  kName,         // in a name
+  kColon,        // after a name
+  kNextName,     // after ',' in an object
+  kArrayBegin,   // after '['
+  kAfter,        // after a value in a container
+  kEnd,          // after the whole value
+};
+
+// Where the bytes of a string's character stand.
+struct CharCursor {
+  enum class Kind : uint8_t { kBetween, kUtf8, kBackslash, kHex, kLowBackslash, kLowU, kLowHex } kind = Kind::kBetween;
+  uint8_t left = 0;   // bytes or hex digits to come
+  uint8_t total = 0;  // kUtf8: bytes of the character
+  uint32_t code = 0;  // so far
+  uint32_t high = 0;  // the first half of a surrogate pair
+  bool operator==(const CharCursor&) const = default;
+};
+
+struct JsonState {
+  JsonPhase phase = JsonPhase::kValue;
+  uint8_t blanks = 0;  // white space since the last other character: kNewline and the number of blanks
+  CharCursor cursor;
+  std::vector<JsonThread> threads;          // sorted, distinct
+  std::shared_ptr<const std::string> name;  // kName, where other names than the shape's are possible: so far, decoded
+  std::shared_ptr<const std::string> item;  // the text of the outermost item whose array has uniqueItems
+  size_t hash = 0;
+};
+
+class JsonMachine {
+ public:
+  explicit JsonMachine(std::shared_ptr<Schema> schema) : language_(std::move(schema)) {}
+
+  SchemaLanguage& language() { return language_; }
+  // nullopt if no value meets the schema (or language().status() is an error).
+  std::optional<JsonState> start();
+  std::optional<JsonState> step(const JsonState& state, uint8_t byte);
+  // Whether the text may end here.
+  bool accepting(const JsonState& state);
+  static bool same(const JsonState& a, const JsonState& b);
+
+  // Of white space in one place: one line end, then this many blanks.
+  static constexpr int kMaxBlanks = 60;
+
+ private:
+  using Threads = std::vector<JsonThread>;
+
+  std::optional<JsonState> made(JsonPhase phase, Threads threads, const JsonState& from);
+  std::optional<JsonState> step_blank(const JsonState& state, uint8_t byte);
+  std::optional<JsonState> step_value(const JsonState& state, uint8_t byte);
+  std::optional<JsonState> step_string(const JsonState& state, uint8_t byte);
+  std::optional<JsonState> step_name(const JsonState& state, uint8_t byte);
+  std::optional<JsonState> step_scalar(const JsonState& state, uint8_t byte);
+  std::optional<JsonState> step_after(const JsonState& state, uint8_t byte);
+  std::optional<JsonState> begin_name(const JsonState& state);
+  std::optional<JsonState> end_name(const JsonState& state);
+  std::optional<JsonState> completed(const std::vector<JsonFramePtr>& frames, const JsonState& from);
+  std::optional<JsonState> close(const JsonState& state, bool is_object);
+
+  // Objects
+  JsonFramePtr open_object(ShapeId shape, const JsonFramePtr& parent);
+  bool object_viable(const JsonFrame& f);
+  bool object_closable(const JsonFrame& f);
+  int64_t missing(const JsonFrame& f, int64_t also, bool* possible);
+  void permit(const JsonFrame& f);
+  bool any_permitted(const JsonFrame& f);
+  void add_member(const JsonFrame& f, size_t name, const std::string* other, Threads* out);
+  // Arrays
+  JsonFramePtr open_array(ShapeId shape, const JsonFramePtr& parent);
+  bool array_viable(const JsonFrame& f);
+  bool array_closable(const JsonFrame& f);
+  void add_items(const JsonFramePtr& f, Threads* out);
+  JsonFramePtr finish(JsonFrame f);
+
+  // Classes of characters that the cursor can still become.
+  void reachable_classes(const CharCursor& cursor, std::vector<CharClassId>* out);
+  bool can_continue(RegexId id, const std::vector<CharClassId>& classes);
+
+  SchemaLanguage language_;
+  std::vector<CharClassId> classes_;
+};
+
+}  // namespace decant

@@ -1,0 +1,165 @@
+// SPDX-FileCopyrightText: The Decant authors
+// SPDX-License-Identifier: Apache-2.0
+#include "constrain/json_machine.h"
+
+#include <gtest/gtest.h>
+
+namespace decant {
+namespace {
+
+enum class Verdict { kAccepted, kUnfinished, kRefused, kNoSchema };
+
+std::ostream& operator<<(std::ostream& out, Verdict v) {
+  return out << (v == Verdict::kAccepted     ? "accepted"
+                 : v == Verdict::kUnfinished ? "unfinished"
+                 : v == Verdict::kRefused    ? "refused"
+                                             : "no schema");
+}
+
+Verdict check(std::string_view schema, std::string_view text, std::string* why = nullptr) {
+  const auto parsed = Schema::parse(schema, "schema", {});
+  if (!parsed.ok()) {
+    if (why != nullptr) *why = parsed.status().message();
+    return Verdict::kNoSchema;
+  }
+  JsonMachine machine(*parsed);
+  std::optional<JsonState> state = machine.start();
+  for (size_t i = 0; state && i < text.size(); ++i) state = machine.step(*state, static_cast<uint8_t>(text[i]));
+  if (!machine.language().status().ok()) {
+    if (why != nullptr) *why = machine.language().status().message();
+    return Verdict::kNoSchema;
+  }
+  if (!state) return Verdict::kRefused;
+  return machine.accepting(*state) ? Verdict::kAccepted : Verdict::kUnfinished;
+}
+
+void expect(const char* schema, std::vector<const char*> accepted, std::vector<const char*> refused) {
+  std::string why;
+  for (const char* text : accepted)
+    EXPECT_EQ(check(schema, text, &why), Verdict::kAccepted) << schema << " on " << text << " " << why;
+  for (const char* text : refused)
+    EXPECT_EQ(check(schema, text, &why), Verdict::kRefused) << schema << " on " << text << " " << why;
+}
+
+TEST(JsonMachine, AnyJson) {
+  expect("true",
+         {"null", "true", "-1.5e+10", "\"a\\u00e9\\n\\ud83d\\ude42\"", "[]", "{}", "[1, {\"a\": [null]}]",
+          "{\"a\":1,\n \"b\":{}}"},
+         {"nul1", "01", "[1,]", "{,}", "{\"a\":1,}", "{\"a\" 1}", "\"\\x\"", "\"\\ud83dx\"", "\"\t\"", "\"\xff\"", "[}",
+          "{\"a\":1,\"a\":2}", "1 "});
+  EXPECT_EQ(check("true", "[1"), Verdict::kUnfinished);
+  EXPECT_EQ(check("true", "12"), Verdict::kAccepted);
+  EXPECT_EQ(check("true", "-"), Verdict::kUnfinished);
+  expect("false", {}, {"1"});
+}
+
+TEST(JsonMachine, Scalars) {
+  expect(R"({"type":"integer","minimum":3,"maximum":12})", {"3", "12", "7.0"}, {"2", "13", "3.5", "-", "\"", "1e"});
+  expect(R"({"type":["string","null"],"maxLength":2})", {"null", "\"ab\"", "\"\\u0041b\"", "\"é🙂\""},
+         {"\"abc", "t", "\"ab\\n"});
+  expect(R"({"enum":["red","green",3,null,[1],{"a":"b"}]})",
+         {"\"red\"", "3", "3.0", "null", "[1]", "[ 1.0 ]", "{\"a\":\"b\"}"},
+         {"\"blue", "\"redd", "4", "[2", "{\"b", "{\"a\":\"c", "[1,"});
+  expect(R"({"type":"string","pattern":"^a+$","minLength":2})", {"\"aa\"", "\"\\u0061a\""},
+         {"\"a\"", "\"b", "\"\\u0062"});
+  expect(R"({"type":"number","multipleOf":0.5,"exclusiveMinimum":0})", {"0.5", "10"}, {"0.25", "-", "0.7"});
+  expect(R"({"const":"x\"y"})", {"\"x\\\"y\""}, {"\"x\""});
+}
+
+TEST(JsonMachine, Objects) {
+  const char* person =
+      R"({"type":"object","properties":{"name":{"type":"string"},"age":{"type":"integer"}},"required":["name"],"additionalProperties":false})";
+  expect(person, {"{\"name\":\"x\"}", "{\"age\": 3, \"name\": \"x\"}", "{ \"name\" : \"\" }"},
+         {"{}", "{\"age\":3}", "{\"x", "{\"name\":1", "{\"name\":\"x\",\"name", "{\"name\":\"x\",\"age\":3,"});
+  expect(R"({"properties":{"a":{"type":"integer"}},"additionalProperties":{"type":"string"}})",
+         {"{\"a\":1,\"b\":\"x\"}", "[]", "{\"ab\":\"x\"}", "{\"\":\"\"}"},
+         {"{\"a\":\"", "{\"b\":1", "{\"b\":\"\",\"b\""});
+  expect(R"({"patternProperties":{"^n":{"type":"number"},"s$":{"type":"string"}},"additionalProperties":false})",
+         {"{\"n1\":1,\"xs\":\"\"}"}, {"{\"ns\"", "{\"x\"", "{\"n\":\""});
+  expect(R"({"type":"object","minProperties":1,"maxProperties":2,"propertyNames":{"pattern":"^[ab]$"}})",
+         {"{\"a\":1}", "{\"b\":1,\"a\":null}"}, {"{}", "{\"c", "{\"a\":1,\"b\":2,", "{\"aa"});
+  expect(R"({"type":"object","maxProperties":1,"required":["q"]})", {"{\"q\":1}"}, {"{\"r", "{\"q\":1,"});
+  expect(R"({"type":"object","dependentRequired":{"a":["b"],"b":["c"]}})",
+         {"{}", "{\"a\":1,\"b\":2,\"c\":3}", "{\"x\":1}"}, {"{\"a\":1}", "{\"a\":1,\"b\":2}"});
+  expect(R"({"type":"object","dependentSchemas":{"a":{"properties":{"b":{"type":"null"}},"required":["b"]}}})",
+         {"{\"b\":1}", "{\"a\":1,\"b\":null}", "{\"b\":null,\"a\":0}"},
+         {"{\"a\":1}", "{\"b\":1,\"a\"", "{\"a\":1,\"b\":1"});
+}
+
+TEST(JsonMachine, Arrays) {
+  expect(R"({"type":"array","items":{"type":"integer"},"minItems":1,"maxItems":3})", {"[1]", "[1,2, 3]"},
+         {"[]", "[1,2,3,", "[\"", "[1.5"});
+  expect(R"({"prefixItems":[{"type":"string"},{"type":"null"}],"items":false})", {"[]", "[\"\"]", "[\"\",null]", "{}"},
+         {"[1", "[\"\",null,", "[\"\",1"});
+  expect(R"({"type":"array","contains":{"const":7},"minContains":2,"maxContains":2})", {"[7,7]", "[1,7,7,\"x\"]"},
+         {"[7]", "[7,7,7]", "[]"});
+  expect(R"({"type":"array","not":{"contains":{"type":"string"}}})", {"[]", "[1,2]"}, {"[\"", "[1,\""});
+  expect(R"({"type":"array","not":{"items":{"type":"string"}}})", {"[1]", "[\"a\",1]", "[\"a\",1,\"b\"]"},
+         {"[]", "[\"a\"]"});
+}
+
+TEST(JsonMachine, Combinations) {
+  expect(
+      R"({"anyOf":[{"type":"object","properties":{"kind":{"const":"a"},"x":{"type":"integer"}},"required":["kind","x"]},
+                      {"type":"object","properties":{"kind":{"const":"b"},"y":{"type":"string"}},"required":["kind","y"]}]})",
+      {"{\"kind\":\"a\",\"x\":1}", "{\"y\":\"\",\"kind\":\"b\"}", "{\"x\":1,\"y\":\"\",\"kind\":\"b\"}"},
+      {"{\"kind\":\"a\",\"x\":\"", "{\"kind\":\"c", "{\"kind\":\"b\"}", "{\"x\":\"s\",\"kind\":\"a"});
+  expect(R"({"oneOf":[{"type":"integer"},{"minimum":2}]})", {"1", "2.5", "\"x\""}, {"1.5", "4e"});
+  expect(R"({"oneOf":[{"required":["a"]},{"required":["b"]}],"type":"object"})", {"{\"a\":1}", "{\"b\":1}"},
+         {"{}", "{\"a\":1,\"b\"", "{\"c\":1}"});
+  expect(R"({"not":{"type":"object","required":["a"]}})", {"{}", "1", "{\"b\":1}", "[]"}, {"{\"a\""});
+  expect(R"({"type":"object","not":{"properties":{"a":{"type":"string"}}}})", {"{\"a\":1}", "{\"b\":0,\"a\":1}"},
+         {"{}", "{\"a\":\"x\"}"});
+  expect(
+      R"({"if":{"properties":{"k":{"const":1}},"required":["k"]},"then":{"required":["v"]},"else":{"maxProperties":1},"type":"object"})",
+      {"{\"k\":1,\"v\":2}", "{\"k\":2}", "{}"}, {"{\"k\":1}", "{\"k\":2,\"v\"", "{\"a\":1,\"b\":2}"});
+  expect(
+      R"({"allOf":[{"properties":{"a":{"type":"integer"}}},{"properties":{"a":{"minimum":5}},"required":["a"]}],"type":"object"})",
+      {"{\"a\":5}"}, {"{\"a\":4}", "{}", "{\"a\":\""});
+  expect(
+      R"({"allOf":[{"properties":{"a":true}}],"properties":{"b":true},"unevaluatedProperties":false,"type":"object"})",
+      {"{\"a\":1,\"b\":2}"}, {"{\"c"});
+  expect(
+      R"({"anyOf":[{"properties":{"a":{"const":1}},"required":["a"]},{"properties":{"b":true},"required":["b"]}],"unevaluatedProperties":false,"type":"object"})",
+      {"{\"a\":1}", "{\"b\":2}", "{\"a\":1,\"b\":2}"}, {"{}", "{\"a\":2", "{\"b\":1,\"a\":2"});
+  expect(R"({"prefixItems":[{"const":1}],"contains":{"type":"string"},"unevaluatedItems":false})",
+         {"[1,\"a\",\"b\"]", "[1,\"a\"]"}, {"[1,2", "[1]"});
+}
+
+TEST(JsonMachine, WhatMayStillBecomeValidIsNotRefused) {
+  EXPECT_EQ(check(R"({"oneOf":[{"type":"integer"},{"minimum":2}]})", "3"), Verdict::kUnfinished) << "3.5 is";
+  EXPECT_EQ(check(R"({"enum":["abc"]})", "\"\\u00"), Verdict::kUnfinished);
+  EXPECT_EQ(check(R"({"enum":["abc"]})", "\"\\u01"), Verdict::kRefused);
+}
+
+TEST(JsonMachine, References) {
+  const char* tree =
+      R"({"$defs":{"node":{"type":"object","properties":{"value":{"type":"integer"},"next":{"$ref":"#/$defs/node"}},"required":["value"],"additionalProperties":false}},"$ref":"#/$defs/node"})";
+  expect(tree, {"{\"value\":1}", "{\"value\":1,\"next\":{\"value\":2,\"next\":{\"value\":3}}}"},
+         {"{\"next\":{}", "{\"value\":1,\"next\":1"});
+  expect(R"({"type":"array","items":{"$ref":"#"}})", {"[]", "[[],[[]]]"}, {"[1"});
+  // Nothing finite is like this.
+  expect(R"({"type":"object","properties":{"a":{"$ref":"#"}},"required":["a"]})", {}, {"{"});
+  expect(R"({"type":["object","null"],"properties":{"a":{"$ref":"#"}},"required":["a"]})",
+         {"null", "{\"a\":{\"a\":null}}"}, {"{}"});
+  std::string why;
+  EXPECT_EQ(check(R"({"$ref":"#"})", "1", &why), Verdict::kNoSchema);
+  EXPECT_NE(why.find("references lead back"), std::string::npos) << why;
+}
+
+TEST(JsonMachine, NothingLeadsIntoADeadEnd) {
+  // The member must be there and cannot be: no object begins.
+  expect(
+      R"({"type":["object","integer"],"required":["a"],"properties":{"a":{"type":"string","maxLength":0,"minLength":1}}})",
+      {"1"}, {"{"});
+  expect(R"({"type":"array","minItems":2,"prefixItems":[true,false]})", {}, {"["});
+  expect(R"({"type":"object","minProperties":2,"properties":{"a":true,"b":false},"additionalProperties":false})", {},
+         {"{"});
+  expect(R"({"type":"object","propertyNames":{"enum":["aa","ab"]},"minProperties":3})", {}, {"{"});
+  expect(
+      R"({"type":"object","patternProperties":{"^[ab]$":{"type":"null"}},"additionalProperties":false,"minProperties":2})",
+      {"{\"a\":null,\"b\":null}"}, {"{}", "{\"a\":null}", "{\"c"});
+}
+
+}  // namespace
+}  // namespace decant

@@ -1,0 +1,885 @@
+// SPDX-FileCopyrightText: The Decant authors
+// SPDX-License-Identifier: Apache-2.0
+#include "constrain/schema_language.h"
+
+#include <algorithm>
+#include <set>
+
+#include "constrain/number_language.h"
+#include "text/unicode.h"
+
+namespace decant {
+namespace {
+
+constexpr size_t kMaxCases = 2048;     // alternatives of one goal
+constexpr size_t kMaxSubsets = 6;      // of anyOf beside unevaluated*, and of patterns: 2^6
+constexpr size_t kMaxNames = 256;      // of a finite language of names
+constexpr size_t kMaxOpen = 150;       // goals within goals when one asks for a value
+constexpr size_t kMaxExpanding = 300;  // schemas within schemas of one value
+
+// In the place of a scope: unevaluated* was here, so that nothing is left.
+constexpr SchemaId kAllEvaluated = -2;
+
+template <typename T>
+void append(std::vector<T>* to, const std::vector<T>& from) {
+  to->insert(to->end(), from.begin(), from.end());
+}
+
+bool has_object_scope(const SchemaNode& n) {
+  return !n.properties.empty() || !n.pattern_properties.empty() || n.additional_properties != kNoSchema;
+}
+bool has_array_scope(const SchemaNode& n) { return n.has_prefix || n.items != kNoSchema; }
+
+}  // namespace
+
+void SchemaLanguage::give_up(const std::string& what) {
+  if (status_.ok()) status_ = Status::make(Code::kUnsupported, fmt::format("{}: {}", schema_->name(), what));
+}
+
+bool SchemaLanguage::is_trivial(SchemaLiteral literal) const {
+  if (literal.negative) return schema_->node(literal.schema).is_false;
+  const SchemaNode& n = schema_->node(literal.schema);
+  return !n.is_false && !n.has_types && !n.has_values && n.strings.empty() && n.numbers.empty() &&
+         !has_object_scope(n) && n.property_names == kNoSchema && n.unevaluated_properties == kNoSchema &&
+         n.required.empty() && n.min_properties == 0 && n.max_properties == INT64_MAX && n.dependent_required.empty() &&
+         n.dependent_schemas.empty() && !has_array_scope(n) && n.contains == kNoSchema &&
+         n.unevaluated_items == kNoSchema && n.min_items == 0 && n.max_items == INT64_MAX && !n.unique_items &&
+         n.all_of.empty() && !n.has_any_of && !n.has_one_of && n.not_ == kNoSchema && n.if_ == kNoSchema &&
+         n.ref == kNoSchema;
+}
+
+GoalId SchemaLanguage::goal(std::vector<SchemaLiteral> literals) {
+  std::erase_if(literals, [&](SchemaLiteral l) { return is_trivial(l); });
+  std::sort(literals.begin(), literals.end());
+  literals.erase(std::unique(literals.begin(), literals.end()), literals.end());
+  for (size_t i = 0; i + 1 < literals.size(); ++i) {
+    // A schema and its opposite.
+    if (literals[i].schema == literals[i + 1].schema) {
+      literals = {{schema_->false_schema(), false}};
+      break;
+    }
+  }
+  const auto [it, is_new] = goal_ids_.emplace(literals, static_cast<GoalId>(goals_.size()));
+  if (is_new) goals_.push_back(std::move(literals));
+  return it->second;
+}
+
+// --- Scalars: regular languages --------------------------------------------------------------------------------------
+
+RegexId SchemaLanguage::top(uint8_t type) {
+  const JsonTexts& texts = schema_->texts();
+  switch (type) {
+    case kNullBit: return texts.null;
+    case kBoolBit: return pool().alt({texts.true_, texts.false_});
+    case kNumberBit: return texts.any_number;
+    default: return pool().any_text();
+  }
+}
+
+RegexId SchemaLanguage::complement(RegexId language, uint8_t type) {
+  if (language == pool().none()) return top(type);
+  if (language == top(type)) return pool().none();
+  // Where values matter numbers are written without an exponent.
+  const RegexId within = type == kNumberBit ? schema_->texts().plain_number : top(type);
+  return pool().conj({within, pool().negate(language)});
+}
+
+RegexId SchemaLanguage::intersect(std::vector<RegexId> parts, uint8_t type) {
+  std::erase(parts, top(type));
+  if (parts.empty()) return top(type);
+  if (type == kNumberBit) parts.push_back(schema_->texts().plain_number);
+  return pool().conj(std::move(parts));
+}
+
+RegexId SchemaLanguage::values_language(const SchemaNode& node, uint8_t type) {
+  std::vector<RegexId> parts;
+  const JsonTexts& texts = schema_->texts();
+  for (const JsonNode* value : node.values) {
+    switch (value->type) {
+      case JsonNode::Type::kNull:
+        if (type == kNullBit) parts.push_back(texts.null);
+        break;
+      case JsonNode::Type::kBool:
+        if (type == kBoolBit) parts.push_back(value->boolean ? texts.true_ : texts.false_);
+        break;
+      case JsonNode::Type::kNumber:
+        if (type == kNumberBit) {
+          const Result<RegexId> id = number_equal_to(value->number, &pool());
+          if (id.ok()) parts.push_back(*id);
+        }
+        break;
+      case JsonNode::Type::kString:
+        if (type == kStringBit) parts.push_back(pool().literal(value->text));
+        break;
+      default: break;
+    }
+  }
+  return pool().alt(std::move(parts));
+}
+
+RegexId SchemaLanguage::language(SchemaLiteral literal, uint8_t type) {
+  const RegexId id = positive_language(literal.schema, type);
+  return literal.negative ? complement(id, type) : id;
+}
+
+RegexId SchemaLanguage::positive_language(SchemaId id, uint8_t type) {
+  if (const auto it = languages_.find({id, type}); it != languages_.end()) return it->second;
+  const SchemaNode& n = schema_->node(id);
+  const std::pair<SchemaLiteral, uint8_t> own{{id, false}, type};
+  if (std::find(expanding_.begin(), expanding_.end(), own) != expanding_.end()) {
+    give_up(n.pointer + ": the references lead back here without a value between");
+    return pool().none();
+  }
+  if (expanding_.size() > kMaxExpanding) {
+    give_up(n.pointer + ": too many schemas within each other");
+    return pool().none();
+  }
+  expanding_.push_back(own);
+  const auto result = [&]() -> RegexId {
+    if (n.is_false) return pool().none();
+    if (n.ref != kNoSchema) return language({n.ref, false}, type);
+    if (n.has_types && (n.types & type) == 0) return pool().none();
+    std::vector<RegexId> parts;
+    if (type == kNumberBit && n.has_types && n.whole_only) parts.push_back(schema_->texts().whole_number);
+    if (n.has_values) parts.push_back(values_language(n, type));
+    if (type == kStringBit) {
+      for (const auto& [keyword, text] : n.strings) parts.push_back(text);
+    }
+    if (type == kNumberBit) {
+      for (const auto& [keyword, text] : n.numbers) parts.push_back(text);
+    }
+    for (const SchemaId s : n.all_of) parts.push_back(language({s, false}, type));
+    if (n.has_any_of) {
+      std::vector<RegexId> any;
+      for (const SchemaId s : n.any_of) any.push_back(language({s, false}, type));
+      parts.push_back(pool().alt(std::move(any)));
+    }
+    if (n.has_one_of) {
+      std::vector<RegexId> each, exactly;
+      for (const SchemaId s : n.one_of) {
+        const RegexId l = language({s, false}, type);
+        if (l != pool().none()) each.push_back(l);
+      }
+      for (size_t i = 0; i < each.size(); ++i) {
+        std::vector<RegexId> one = {each[i]};
+        for (size_t j = 0; j < each.size(); ++j) {
+          if (j != i) one.push_back(complement(each[j], type));
+        }
+        exactly.push_back(each.size() == 1 ? each[0] : intersect(std::move(one), type));
+      }
+      parts.push_back(pool().alt(std::move(exactly)));
+    }
+    if (n.not_ != kNoSchema) parts.push_back(language({n.not_, true}, type));
+    if (n.if_ != kNoSchema && (n.then_ != kNoSchema || n.else_ != kNoSchema)) {
+      const RegexId condition = language({n.if_, false}, type);
+      std::vector<RegexId> yes = {condition}, no = {complement(condition, type)};
+      if (n.then_ != kNoSchema) yes.push_back(language({n.then_, false}, type));
+      if (n.else_ != kNoSchema) no.push_back(language({n.else_, false}, type));
+      parts.push_back(pool().alt({intersect(std::move(yes), type), intersect(std::move(no), type)}));
+    }
+    return intersect(std::move(parts), type);
+  }();
+  expanding_.pop_back();
+  languages_.emplace(std::pair(id, type), result);
+  return result;
+}
+
+RegexId SchemaLanguage::strings(GoalId id) {
+  if (const auto it = strings_.find(id); it != strings_.end()) return it->second;
+  std::vector<RegexId> parts;
+  for (const SchemaLiteral l : std::vector<SchemaLiteral>(goals_[id])) parts.push_back(language(l, kStringBit));
+  RegexId result = intersect(std::move(parts), kStringBit);
+  if (!pool().live(result)) result = pool().none();
+  strings_.emplace(id, result);
+  return result;
+}
+
+RegexId SchemaLanguage::scalars(GoalId id) {
+  if (const auto it = scalars_.find(id); it != scalars_.end()) return it->second;
+  std::vector<RegexId> any;
+  for (const uint8_t type : {kNullBit, kBoolBit, kNumberBit}) {
+    std::vector<RegexId> parts;
+    for (const SchemaLiteral l : std::vector<SchemaLiteral>(goals_[id])) parts.push_back(language(l, type));
+    any.push_back(intersect(std::move(parts), type));
+  }
+  RegexId result = pool().alt(std::move(any));
+  if (!pool().live(result)) result = pool().none();
+  scalars_.emplace(id, result);
+  return result;
+}
+
+// --- Objects and arrays: cases ---------------------------------------------------------------------------------------
+
+SchemaLanguage::Cases SchemaLanguage::both(const Cases& a, const Cases& b) {
+  if (a.size() * b.size() > kMaxCases) {
+    give_up("too many alternatives at once");
+    return {};
+  }
+  Cases out;
+  for (const Case& x : a) {
+    for (const Case& y : b) {
+      Case c = x;
+      ObjectRules& o = c.object;
+      append(&o.scopes, y.object.scopes);
+      append(&o.named, y.object.named);
+      append(&o.required, y.object.required);
+      append(&o.names, y.object.names);
+      append(&o.dependencies, y.object.dependencies);
+      append(&o.witnesses, y.object.witnesses);
+      append(&o.rests, y.object.rests);
+      o.min = std::max(o.min, y.object.min);
+      o.max = std::min(o.max, y.object.max);
+      ArrayRules& r = c.array;
+      append(&r.scopes, y.array.scopes);
+      append(&r.at, y.array.at);
+      append(&r.contains, y.array.contains);
+      append(&r.witnesses, y.array.witnesses);
+      append(&r.rests, y.array.rests);
+      r.min = std::max(r.min, y.array.min);
+      r.max = std::min(r.max, y.array.max);
+      r.unique = r.unique || y.array.unique;
+      append(&c.scopes, y.scopes);
+      append(&c.contained, y.contained);
+      if (o.min > o.max || r.min > r.max) continue;
+      // A name that has to be there and may not.
+      const bool contradicts = std::any_of(o.named.begin(), o.named.end(), [&](const auto& n) {
+        const bool is_false =
+            n.second.negative ? is_trivial({n.second.schema, false}) : schema_->node(n.second.schema).is_false;
+        return is_false && std::find(o.required.begin(), o.required.end(), n.first) != o.required.end();
+      });
+      if (!contradicts) out.push_back(std::move(c));
+    }
+  }
+  return out;
+}
+
+SchemaLanguage::Cases SchemaLanguage::expand(SchemaLiteral literal, uint8_t type) {
+  if (!status_.ok()) return {};
+  const std::pair<SchemaLiteral, uint8_t> own{literal, type};
+  if (std::find(expanding_.begin(), expanding_.end(), own) != expanding_.end()) {
+    give_up(schema_->node(literal.schema).pointer + ": the references lead back here without a value between");
+    return {};
+  }
+  if (expanding_.size() > kMaxExpanding) {
+    give_up(schema_->node(literal.schema).pointer + ": too many schemas within each other");
+    return {};
+  }
+  expanding_.push_back(own);
+  Cases cases = literal.negative ? expand_negative(literal.schema, type) : expand_positive(literal.schema, type);
+  expanding_.pop_back();
+  return cases;
+}
+
+SchemaLanguage::Cases SchemaLanguage::expand_positive(SchemaId id, uint8_t type) {
+  const SchemaNode& n = schema_->node(id);
+  if (n.is_false) return {};
+  if (n.ref != kNoSchema) return expand({n.ref, false}, type);
+  if (n.has_types && (n.types & type) == 0) return {};
+  const bool is_object = type == kObjectBit;
+  const bool outer = annotating_;
+  const bool rest = is_object ? n.unevaluated_properties != kNoSchema : n.unevaluated_items != kNoSchema;
+  annotating_ = annotating_ || rest;
+
+  Case own;
+  if (is_object) {
+    if (has_object_scope(n)) own.object.scopes.push_back(id);
+    if (has_object_scope(n)) own.scopes.push_back(id);
+    own.object.required = n.required;
+    own.object.min = n.min_properties;
+    own.object.max = n.max_properties;
+    if (n.property_names != kNoSchema) own.object.names.push_back({n.property_names, false});
+    if (!n.dependent_required.empty()) own.object.dependencies.push_back(id);
+  } else {
+    if (has_array_scope(n)) own.array.scopes.push_back(id);
+    if (has_array_scope(n)) own.scopes.push_back(id);
+    own.array.min = n.min_items;
+    own.array.max = n.max_items;
+    own.array.unique = n.unique_items;
+    if (n.contains != kNoSchema && (n.min_contains > 0 || n.max_contains != INT64_MAX)) {
+      own.array.contains.push_back({{n.contains, false}, n.min_contains, n.max_contains});
+      own.array.min = std::max(own.array.min, n.min_contains);
+    }
+    if (n.contains != kNoSchema && n.contains_counts_as_evaluated) own.contained.push_back({n.contains, false});
+  }
+  Cases cases;
+  if (own.object.min <= own.object.max && own.array.min <= own.array.max) cases.push_back(std::move(own));
+  if (n.has_values) {
+    Cases any;
+    for (const JsonNode* value : n.values) {
+      if (value->type == (is_object ? JsonNode::Type::kObject : JsonNode::Type::kArray)) {
+        add(&any, expand({schema_->structured_constant(*value), false}, type));
+      }
+    }
+    cases = both(cases, any);
+  }
+  for (const SchemaId s : n.all_of) {
+    if (cases.empty()) break;
+    cases = both(cases, expand({s, false}, type));
+  }
+  if (n.has_any_of && !cases.empty()) {
+    std::vector<Cases> parts;
+    for (const SchemaId s : n.any_of) {
+      Cases part = expand({s, false}, type);
+      if (!part.empty()) parts.push_back(std::move(part));
+    }
+    Cases any;
+    if (!annotating_) {
+      for (Cases& part : parts) add(&any, std::move(part));
+    } else if (parts.size() > kMaxSubsets) {
+      give_up(n.pointer + "/anyOf: too many alternatives beside unevaluatedProperties or unevaluatedItems");
+    } else {
+      // Every branch that holds has its say about what is evaluated; more than hold need not be named.
+      for (size_t subset = 1; subset < size_t{1} << parts.size(); ++subset) {
+        Cases all = {Case()};
+        for (size_t i = 0; i < parts.size(); ++i) {
+          if ((subset >> i & 1) != 0) all = both(all, parts[i]);
+        }
+        add(&any, std::move(all));
+      }
+    }
+    cases = both(cases, any);
+  }
+  if (n.has_one_of && !cases.empty()) {
+    std::vector<SchemaId> able;
+    for (const SchemaId s : n.one_of) {
+      if (!expand({s, false}, type).empty()) able.push_back(s);
+    }
+    Cases one;
+    for (size_t i = 0; i < able.size(); ++i) {
+      Cases only = expand({able[i], false}, type);
+      for (size_t j = 0; j < able.size() && !only.empty(); ++j) {
+        if (j == i || disjoint(able[i], able[j], type)) continue;
+        only = both(only, expand({able[j], true}, type));
+      }
+      add(&one, std::move(only));
+    }
+    cases = both(cases, one);
+  }
+  if (n.not_ != kNoSchema && !cases.empty()) {
+    const bool inner = std::exchange(annotating_, false);
+    cases = both(cases, expand({n.not_, true}, type));
+    annotating_ = inner;
+  }
+  if (n.if_ != kNoSchema && !cases.empty() && (n.then_ != kNoSchema || n.else_ != kNoSchema || annotating_)) {
+    Cases yes = expand({n.if_, false}, type), no = expand({n.if_, true}, type);
+    if (n.then_ != kNoSchema && !yes.empty()) yes = both(yes, expand({n.then_, false}, type));
+    if (n.else_ != kNoSchema && !no.empty()) no = both(no, expand({n.else_, false}, type));
+    add(&yes, std::move(no));
+    cases = both(cases, yes);
+  }
+  if (is_object) {
+    for (const auto& [name, schema] : n.dependent_schemas) {
+      if (cases.empty()) break;
+      Case absent, present;
+      absent.object.named.push_back({name, {schema_->false_schema(), false}});
+      present.object.required.push_back(name);
+      Cases either = both({present}, expand({schema, false}, type));
+      either.push_back(std::move(absent));
+      cases = both(cases, either);
+    }
+  }
+  annotating_ = outer;
+  if (!rest) return cases;
+  for (Case& c : cases) {
+    if (is_object) {
+      c.object.rests.push_back({.scopes = c.scopes, .named = {}, .value = {n.unevaluated_properties, false}});
+    } else {
+      int64_t from = 0;
+      for (const SchemaId s : c.scopes) {
+        const bool all = s < kNoSchema || schema_->node(s).items != kNoSchema;
+        from = std::max(from, all ? INT64_MAX : static_cast<int64_t>(schema_->node(s).prefix_items.size()));
+      }
+      if (from != INT64_MAX) {
+        c.array.rests.push_back({.from = from, .unless = c.contained, .value = {n.unevaluated_items, false}});
+      }
+    }
+    c.scopes.push_back(kAllEvaluated);
+  }
+  return cases;
+}
+
+SchemaLanguage::Cases SchemaLanguage::expand_negative(SchemaId id, uint8_t type) {
+  const SchemaNode& n = schema_->node(id);
+  if (n.is_false) return {Case()};
+  if (n.ref != kNoSchema) return expand({n.ref, true}, type);
+  if (n.has_types && (n.types & type) == 0) return {Case()};
+  const bool is_object = type == kObjectBit;
+  const bool outer = std::exchange(annotating_, false);  // what does not hold evaluates nothing
+  Cases cases;
+  if (n.has_values) {
+    Cases none = {Case()};
+    for (const JsonNode* value : n.values) {
+      if (value->type == (is_object ? JsonNode::Type::kObject : JsonNode::Type::kArray)) {
+        none = both(none, expand({schema_->structured_constant(*value), true}, type));
+      }
+    }
+    add(&cases, std::move(none));
+  }
+  for (const SchemaId s : n.all_of) add(&cases, expand({s, true}, type));
+  if (n.has_any_of) {
+    Cases none = {Case()};
+    for (const SchemaId s : n.any_of) {
+      if (!none.empty()) none = both(none, expand({s, true}, type));
+    }
+    add(&cases, std::move(none));
+  }
+  if (n.has_one_of) {
+    std::vector<SchemaId> able;
+    for (const SchemaId s : n.one_of) {
+      if (!expand({s, false}, type).empty()) able.push_back(s);
+    }
+    Cases none = {Case()};
+    for (const SchemaId s : able) {
+      if (!none.empty()) none = both(none, expand({s, true}, type));
+    }
+    add(&cases, std::move(none));
+    for (size_t i = 0; i < able.size(); ++i) {
+      for (size_t j = i + 1; j < able.size(); ++j) {
+        if (!disjoint(able[i], able[j], type))
+          add(&cases, both(expand({able[i], false}, type), expand({able[j], false}, type)));
+      }
+    }
+  }
+  if (n.not_ != kNoSchema) add(&cases, expand({n.not_, false}, type));
+  if (n.if_ != kNoSchema && (n.then_ != kNoSchema || n.else_ != kNoSchema)) {
+    if (n.then_ != kNoSchema) add(&cases, both(expand({n.if_, false}, type), expand({n.then_, true}, type)));
+    if (n.else_ != kNoSchema) add(&cases, both(expand({n.if_, true}, type), expand({n.else_, true}, type)));
+  }
+  if (is_object) {
+    negate_object(id, &cases);
+  } else {
+    negate_array(id, &cases);
+  }
+  annotating_ = outer;
+  return cases;
+}
+
+void SchemaLanguage::negate_object(SchemaId id, Cases* out) {
+  const SchemaNode& n = schema_->node(id);
+  const auto next = [&]() -> ObjectRules& {
+    out->emplace_back();
+    return out->back().object;
+  };
+  const SchemaLiteral never{schema_->false_schema(), false};
+  for (const std::string& name : n.required) next().named.push_back({name, never});
+  if (n.min_properties > 0) next().max = n.min_properties - 1;
+  if (n.max_properties != INT64_MAX) next().min = n.max_properties + 1;
+  for (const auto& [name, schema] : n.properties) {
+    if (is_trivial({schema, false})) continue;
+    ObjectRules& rules = next();
+    rules.required.push_back(name);
+    rules.named.push_back({name, {schema, true}});
+  }
+  for (const auto& [pattern, schema] : n.pattern_properties) {
+    if (is_trivial({schema, false})) continue;
+    next().witnesses.push_back(
+        {.kind = ObjectRules::Witness::Kind::kPattern, .pattern = pattern, .value = {schema, true}});
+  }
+  if (n.additional_properties != kNoSchema && !is_trivial({n.additional_properties, false})) {
+    next().witnesses.push_back(
+        {.kind = ObjectRules::Witness::Kind::kAdditional, .scope = id, .value = {n.additional_properties, true}});
+  }
+  if (n.property_names != kNoSchema && !is_trivial({n.property_names, false})) {
+    next().witnesses.push_back({.kind = ObjectRules::Witness::Kind::kName, .value = {n.property_names, true}});
+  }
+  for (const auto& [name, needed] : n.dependent_required) {
+    for (const std::string& other : needed) {
+      ObjectRules& rules = next();
+      rules.required.push_back(name);
+      rules.named.push_back({other, never});
+    }
+  }
+  for (const auto& [name, schema] : n.dependent_schemas) {
+    Case present;
+    present.object.required.push_back(name);
+    add(out, both({present}, expand({schema, true}, kObjectBit)));
+  }
+  if (n.unevaluated_properties != kNoSchema && !is_trivial({n.unevaluated_properties, false})) {
+    give_up(n.pointer + "/unevaluatedProperties: not supported within \"not\", \"if\" or \"oneOf\"");
+  }
+}
+
+void SchemaLanguage::negate_array(SchemaId id, Cases* out) {
+  const SchemaNode& n = schema_->node(id);
+  const auto next = [&]() -> ArrayRules& {
+    out->emplace_back();
+    return out->back().array;
+  };
+  if (n.min_items > 0) next().max = n.min_items - 1;
+  if (n.max_items != INT64_MAX) next().min = n.max_items + 1;
+  for (size_t i = 0; i < n.prefix_items.size(); ++i) {
+    if (is_trivial({n.prefix_items[i], false})) continue;
+    ArrayRules& rules = next();
+    rules.min = static_cast<int64_t>(i) + 1;
+    rules.at.push_back({static_cast<int64_t>(i), {n.prefix_items[i], true}});
+  }
+  if (n.items != kNoSchema && !is_trivial({n.items, false})) {
+    const auto from = static_cast<int64_t>(n.prefix_items.size());
+    ArrayRules& rules = next();
+    rules.min = from + 1;
+    rules.witnesses.push_back({from, {n.items, true}});
+  }
+  if (n.contains != kNoSchema) {
+    if (n.min_contains > 0) next().contains.push_back({{n.contains, false}, 0, n.min_contains - 1});
+    if (n.max_contains != INT64_MAX) {
+      ArrayRules& rules = next();
+      rules.contains.push_back({{n.contains, false}, n.max_contains + 1, INT64_MAX});
+      rules.min = n.max_contains + 1;
+    }
+  }
+  if (n.unique_items) give_up(n.pointer + "/uniqueItems: not supported within \"not\", \"if\" or \"oneOf\"");
+  if (n.unevaluated_items != kNoSchema && !is_trivial({n.unevaluated_items, false})) {
+    give_up(n.pointer + "/unevaluatedItems: not supported within \"not\", \"if\" or \"oneOf\"");
+  }
+}
+
+bool SchemaLanguage::disjoint(SchemaId a, SchemaId b, uint8_t type) {
+  const bool outer = std::exchange(annotating_, false);
+  const GoalId id = goal({{a, false}, {b, false}});
+  bool possible = false;
+  // What is still open is not known to be disjoint.
+  const size_t before = std::exchange(lowest_open_, SIZE_MAX);
+  if (type == kObjectBit) {
+    for (const ShapeId s : std::vector<ShapeId>(objects(id))) possible = possible || object_possible(object(s));
+  } else {
+    for (const ShapeId s : std::vector<ShapeId>(arrays(id))) possible = possible || array_possible(array(s));
+  }
+  const bool certain = lowest_open_ == SIZE_MAX;
+  lowest_open_ = std::min(before, lowest_open_);
+  annotating_ = outer;
+  return !possible && certain;
+}
+
+SchemaLanguage::Cases SchemaLanguage::expand_goal(GoalId id, uint8_t type) {
+  Cases cases = {Case()};
+  for (const SchemaLiteral l : std::vector<SchemaLiteral>(goals_[id])) {
+    if (cases.empty()) break;
+    cases = both(cases, expand(l, type));
+  }
+  return cases;
+}
+
+const std::vector<ShapeId>& SchemaLanguage::objects(GoalId id) {
+  if (const auto it = object_shapes_.find(id); it != object_shapes_.end()) return it->second;
+  std::vector<ShapeId> shapes;
+  for (Case& c : expand_goal(id, kObjectBit)) shapes.push_back(make_object(std::move(c.object)));
+  return object_shapes_.emplace(id, std::move(shapes)).first->second;
+}
+
+const std::vector<ShapeId>& SchemaLanguage::arrays(GoalId id) {
+  if (const auto it = array_shapes_.find(id); it != array_shapes_.end()) return it->second;
+  std::vector<ShapeId> shapes;
+  for (Case& c : expand_goal(id, kArrayBit)) shapes.push_back(make_array(std::move(c.array)));
+  return array_shapes_.emplace(id, std::move(shapes)).first->second;
+}
+
+// --- Shapes ----------------------------------------------------------------------------------------------------------
+
+bool SchemaLanguage::matches(RegexId id, std::string_view text) {
+  for (size_t at = 0; at < text.size() && id != pool().none();) {
+    const Utf8Char c = decode_utf8(text.substr(at));
+    id = pool().derive(id, pool().class_of(c.code));
+    at += c.size;
+  }
+  return pool().nullable(id);
+}
+
+std::vector<SchemaLiteral> SchemaLanguage::literals_of_name(const ObjectRules& rules, std::string_view name) {
+  std::vector<SchemaLiteral> literals;
+  const auto in_scope = [&](SchemaId id, std::vector<SchemaLiteral>* out) {
+    if (id < kNoSchema) return true;
+    const SchemaNode& n = schema_->node(id);
+    bool matched = false;
+    for (const auto& [key, schema] : n.properties) {
+      if (key != name) continue;
+      if (out != nullptr) out->push_back({schema, false});
+      matched = true;
+    }
+    for (const auto& [pattern, schema] : n.pattern_properties) {
+      if (!matches(pattern, name)) continue;
+      if (out != nullptr) out->push_back({schema, false});
+      matched = true;
+    }
+    if (matched) return true;
+    if (n.additional_properties != kNoSchema && out != nullptr) out->push_back({n.additional_properties, false});
+    return n.additional_properties != kNoSchema;
+  };
+  for (const SchemaId s : rules.scopes) in_scope(s, &literals);
+  for (const auto& [key, literal] : rules.named) {
+    if (key == name) literals.push_back(literal);
+  }
+  for (const ObjectRules::Rest& rest : rules.rests) {
+    if (std::none_of(rest.scopes.begin(), rest.scopes.end(), [&](SchemaId s) { return in_scope(s, nullptr); })) {
+      literals.push_back(rest.value);
+    }
+  }
+  return literals;
+}
+
+ShapeId SchemaLanguage::make_object(ObjectRules rules) {
+  auto shape = std::make_unique<ObjectShape>();
+  std::set<std::string> names(rules.required.begin(), rules.required.end());
+  std::set<RegexId> patterns;
+  const auto note = [&](SchemaId id) {
+    if (id < kNoSchema) return;
+    const SchemaNode& n = schema_->node(id);
+    for (const auto& [name, schema] : n.properties) names.insert(name);
+    for (const auto& [pattern, schema] : n.pattern_properties) patterns.insert(pattern);
+  };
+  for (const SchemaId s : rules.scopes) note(s);
+  for (const auto& [name, literal] : rules.named) names.insert(name);
+  for (const ObjectRules::Rest& rest : rules.rests) {
+    for (const SchemaId s : rest.scopes) note(s);
+  }
+  for (const ObjectRules::Witness& w : rules.witnesses) {
+    if (w.kind == ObjectRules::Witness::Kind::kPattern) patterns.insert(w.pattern);
+    if (w.kind == ObjectRules::Witness::Kind::kAdditional) note(w.scope);
+  }
+  for (const SchemaId s : rules.dependencies) {
+    for (const auto& [name, needed] : schema_->node(s).dependent_required) {
+      names.insert(name);
+      names.insert(needed.begin(), needed.end());
+    }
+  }
+  // Where names are few they are all known.
+  const auto note_finite = [&](RegexId language) {
+    const auto texts = pool().enumerate(language, kMaxNames);
+    const auto is_ascii = [](const std::string& t) {
+      return std::all_of(t.begin(), t.end(), [](char c) { return c >= ' ' && c <= '~'; });
+    };
+    if (texts && std::all_of(texts->begin(), texts->end(), is_ascii)) names.insert(texts->begin(), texts->end());
+  };
+  for (const RegexId pattern : patterns) note_finite(pattern);
+  if (!rules.names.empty()) {
+    std::vector<RegexId> parts;
+    for (const SchemaLiteral l : rules.names) parts.push_back(language(l, kStringBit));
+    note_finite(pool().conj(std::move(parts)));
+  }
+  shape->names.assign(names.begin(), names.end());
+  shape->patterns.assign(patterns.begin(), patterns.end());
+  if (shape->patterns.size() > 60) give_up("more than 60 patternProperties of one object");
+  const std::set<std::string> required(rules.required.begin(), rules.required.end());
+  for (const std::string& name : shape->names) {
+    shape->goals.push_back(goal(literals_of_name(rules, name)));
+    shape->required.push_back(required.contains(name));
+  }
+  shape->possible.assign(shape->names.size(), -1);
+  const auto index_of = [&](const std::string& name) {
+    return static_cast<uint32_t>(std::lower_bound(shape->names.begin(), shape->names.end(), name) -
+                                 shape->names.begin());
+  };
+  if (!rules.dependencies.empty()) {
+    shape->needs.resize(shape->names.size());
+    for (const SchemaId s : rules.dependencies) {
+      for (const auto& [name, needed] : schema_->node(s).dependent_required) {
+        for (const std::string& other : needed) shape->needs[index_of(name)].push_back(index_of(other));
+      }
+    }
+  }
+  shape->rules = std::move(rules);
+  objects_.push_back(std::move(shape));
+  return static_cast<ShapeId>(objects_.size()) - 1;
+}
+
+ShapeId SchemaLanguage::make_array(ArrayRules rules) {
+  auto shape = std::make_unique<ArrayShape>();
+  int64_t prefix = 0;
+  for (const SchemaId s : rules.scopes)
+    prefix = std::max(prefix, static_cast<int64_t>(schema_->node(s).prefix_items.size()));
+  for (const auto& [index, literal] : rules.at) prefix = std::max(prefix, index + 1);
+  for (const ArrayRules::Rest& rest : rules.rests) prefix = std::max(prefix, rest.from);
+  shape->prefix = static_cast<size_t>(prefix);
+  std::vector<SchemaLiteral> rest_literals;
+  for (const ArrayRules::Rest& rest : rules.rests) {
+    if (rest.unless.empty()) {
+      rest_literals.push_back(rest.value);
+      continue;
+    }
+    std::vector<SchemaId> any = {rest.value.schema};
+    for (const SchemaLiteral l : rest.unless) any.push_back(l.schema);
+    rest_literals.push_back({schema_->add_any_of(std::move(any)), false});
+  }
+  for (int64_t i = 0; i <= prefix; ++i) {
+    std::vector<SchemaLiteral> literals;
+    for (const SchemaId s : rules.scopes) {
+      const SchemaNode& n = schema_->node(s);
+      if (i < static_cast<int64_t>(n.prefix_items.size())) {
+        literals.push_back({n.prefix_items[static_cast<size_t>(i)], false});
+      } else if (n.items != kNoSchema) {
+        literals.push_back({n.items, false});
+      }
+    }
+    for (const auto& [index, literal] : rules.at) {
+      if (index == i) literals.push_back(literal);
+    }
+    for (size_t r = 0; r < rules.rests.size(); ++r) {
+      if (i >= rules.rests[r].from) literals.push_back(rest_literals[r]);
+    }
+    shape->goals.push_back(goal(std::move(literals)));
+  }
+  shape->rules = std::move(rules);
+  arrays_.push_back(std::move(shape));
+  return static_cast<ShapeId>(arrays_.size()) - 1;
+}
+
+uint64_t SchemaLanguage::match(const ObjectShape& shape, std::string_view name) {
+  uint64_t matched = 0;
+  for (size_t i = 0; i < shape.patterns.size(); ++i) {
+    if (matches(shape.patterns[i], name)) matched |= uint64_t{1} << i;
+  }
+  return matched;
+}
+
+GoalId SchemaLanguage::other_goal(ObjectShape& shape, uint64_t matched) {
+  if (const auto it = shape.other_goals.find(matched); it != shape.other_goals.end()) return it->second;
+  std::vector<SchemaLiteral> literals;
+  const auto is_matched = [&](RegexId pattern) {
+    const auto at = std::lower_bound(shape.patterns.begin(), shape.patterns.end(), pattern) - shape.patterns.begin();
+    return (matched >> at & 1) != 0;
+  };
+  const auto in_scope = [&](SchemaId id, std::vector<SchemaLiteral>* out) {
+    if (id < kNoSchema) return true;
+    const SchemaNode& n = schema_->node(id);
+    bool any = false;
+    for (const auto& [pattern, schema] : n.pattern_properties) {
+      if (!is_matched(pattern)) continue;
+      if (out != nullptr) out->push_back({schema, false});
+      any = true;
+    }
+    if (any) return true;
+    if (n.additional_properties != kNoSchema && out != nullptr) out->push_back({n.additional_properties, false});
+    return n.additional_properties != kNoSchema;
+  };
+  for (const SchemaId s : shape.rules.scopes) in_scope(s, &literals);
+  for (const ObjectRules::Rest& rest : shape.rules.rests) {
+    if (std::none_of(rest.scopes.begin(), rest.scopes.end(), [&](SchemaId s) { return in_scope(s, nullptr); })) {
+      literals.push_back(rest.value);
+    }
+  }
+  const GoalId id = goal(std::move(literals));
+  shape.other_goals.emplace(matched, id);
+  return id;
+}
+
+RegexId SchemaLanguage::other_names(ObjectShape& shape) {
+  if (shape.other_known) return shape.other_names;
+  std::vector<RegexId> any;
+  if (shape.patterns.empty()) {
+    if (satisfiable(other_goal(shape, 0))) any.push_back(pool().any_text());
+  } else if (shape.patterns.size() > kMaxSubsets) {
+    // Which patterns match together is left to the end of the name.
+    any.push_back(pool().any_text());
+  } else {
+    for (uint64_t subset = 0; subset < uint64_t{1} << shape.patterns.size(); ++subset) {
+      std::vector<RegexId> all;
+      for (size_t i = 0; i < shape.patterns.size(); ++i) {
+        all.push_back((subset >> i & 1) != 0 ? shape.patterns[i] : pool().negate(shape.patterns[i]));
+      }
+      if (satisfiable(other_goal(shape, subset))) any.push_back(pool().conj(std::move(all)));
+    }
+  }
+  std::vector<RegexId> parts = {pool().alt(std::move(any))};
+  for (const SchemaLiteral l : shape.rules.names) parts.push_back(language(l, kStringBit));
+  RegexId id = pool().conj(std::move(parts));
+  if (id != pool().any_text() && id != pool().none()) {
+    std::vector<RegexId> own;
+    for (const std::string& name : shape.names) own.push_back(pool().literal(name));
+    id = pool().conj({id, pool().negate(pool().alt(std::move(own)))});
+    if (!pool().live(id)) id = pool().none();
+  }
+  shape.other_names = id;
+  shape.other_known = true;
+  return id;
+}
+
+bool SchemaLanguage::name_possible(ObjectShape& shape, size_t name) {
+  if (shape.possible[name] >= 0) return shape.possible[name] != 0;
+  bool possible = true;
+  for (const SchemaLiteral l : shape.rules.names)
+    possible = possible && matches(language(l, kStringBit), shape.names[name]);
+  const size_t before = std::exchange(lowest_open_, SIZE_MAX);
+  possible = possible && satisfiable(shape.goals[name]);
+  if (possible || lowest_open_ == SIZE_MAX) shape.possible[name] = possible ? 1 : 0;
+  lowest_open_ = std::min(before, lowest_open_);
+  return possible;
+}
+
+// --- Whether there is a value ----------------------------------------------------------------------------------------
+
+bool SchemaLanguage::object_possible(ObjectShape& shape) {
+  int64_t required = 0, possible = 0;
+  for (size_t i = 0; i < shape.names.size(); ++i) {
+    if (shape.required[i]) {
+      ++required;
+      if (!name_possible(shape, i)) return false;
+    }
+  }
+  if (required > shape.rules.max) return false;
+  if (required < shape.rules.min) {
+    for (size_t i = 0; i < shape.names.size(); ++i) possible += name_possible(shape, i);
+    if (possible < shape.rules.min && other_names(shape) == pool().none()) return false;
+  }
+  if (!shape.rules.witnesses.empty() && shape.rules.max == 0) return false;
+  return true;
+}
+
+bool SchemaLanguage::array_possible(ArrayShape& shape) {
+  const ArrayRules& rules = shape.rules;
+  for (int64_t i = 0; i < std::min<int64_t>(rules.min, static_cast<int64_t>(shape.prefix) + 1); ++i) {
+    if (!satisfiable(item_goal(shape, i))) return false;
+  }
+  const auto somewhere = [&](int64_t from, SchemaLiteral literal) {
+    for (int64_t i = std::min(from, static_cast<int64_t>(shape.prefix));
+         i <= static_cast<int64_t>(shape.prefix) && i < rules.max; ++i) {
+      std::vector<SchemaLiteral> all = goals_[item_goal(shape, i)];
+      all.push_back(literal);
+      if (satisfiable(goal(std::move(all)))) return true;
+      if (!satisfiable(item_goal(shape, i))) return false;
+    }
+    return false;
+  };
+  for (const ArrayRules::Contains& c : rules.contains) {
+    if (c.min > 0 && !somewhere(0, c.value)) return false;
+  }
+  for (const ArrayRules::Witness& w : rules.witnesses) {
+    if (!somewhere(w.from, w.value)) return false;
+  }
+  return true;
+}
+
+bool SchemaLanguage::satisfiable(GoalId id) {
+  if (const auto it = satisfiable_.find(id); it != satisfiable_.end()) return it->second;
+  if (const auto it = std::find(open_.begin(), open_.end(), id); it != open_.end()) {
+    lowest_open_ = std::min(lowest_open_, static_cast<size_t>(it - open_.begin()));
+    return false;
+  }
+  if (open_.size() > kMaxOpen) return true;
+  if (strings(id) != pool().none() || scalars(id) != pool().none()) {
+    satisfiable_.emplace(id, true);
+    return true;
+  }
+  const size_t depth = open_.size();
+  open_.push_back(id);
+  const size_t before = std::exchange(lowest_open_, SIZE_MAX);
+  bool possible = false;
+  for (const ShapeId s : std::vector<ShapeId>(arrays(id))) possible = possible || array_possible(array(s));
+  for (const ShapeId s : std::vector<ShapeId>(objects(id))) possible = possible || object_possible(object(s));
+  open_.pop_back();
+  // What was only assumed about goals further out is not kept.
+  if (possible || lowest_open_ >= depth) satisfiable_.emplace(id, possible);
+  const size_t own = possible || lowest_open_ >= depth ? SIZE_MAX : lowest_open_;
+  lowest_open_ = std::min(before, own);
+  return possible;
+}
+
+size_t SchemaLanguage::bytes() const {
+  size_t total = schema_->pool().bytes() + goals_.size() * 100 + languages_.size() * 64;
+  for (const auto& shape : objects_) {
+    total += sizeof(ObjectShape) + shape->names.size() * (sizeof(std::string) + 24);
+    for (const std::string& name : shape->names) total += name.capacity() > 15 ? name.capacity() : 0;
+  }
+  for (const auto& shape : arrays_) total += sizeof(ArrayShape) + shape->goals.size() * sizeof(GoalId);
+  return total;
+}
+
+}  // namespace decant

@@ -1,0 +1,179 @@
+// SPDX-FileCopyrightText: The Decant authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a schema asks of a value, by the value's type. A goal is a set of schemas, some negated, that all have to hold.
+// It is written as alternatives, keyword by keyword: of strings and other scalars they join into one regular language;
+// of objects and arrays each becomes a shape, and a text is followed through all shapes at once. So anyOf, oneOf, not
+// and if need no guess, and nothing is tried twice. Everything is made when it is first met, and kept.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "constrain/schema.h"
+
+namespace decant {
+
+using GoalId = uint32_t;
+using ShapeId = uint32_t;
+
+// Keywords about objects that all have to hold.
+struct ObjectRules {
+  std::vector<SchemaId> scopes;  // properties, patternProperties and additionalProperties of these nodes
+  std::vector<std::pair<std::string, SchemaLiteral>> named;  // the member of this name, if there is one
+  std::vector<std::string> required;
+  int64_t min = 0, max = INT64_MAX;
+  std::vector<SchemaLiteral> names;    // of propertyNames
+  std::vector<SchemaId> dependencies;  // dependentRequired of these nodes
+  // Some member whose name matches (pattern) or that the node's additionalProperties is for (scope), with a value that
+  // is as `value` says; or, for `names`, whose name is.
+  struct Witness {
+    enum class Kind { kPattern, kAdditional, kName } kind;
+    RegexId pattern = 0;
+    SchemaId scope = kNoSchema;
+    SchemaLiteral value{kNoSchema, false};
+  };
+  std::vector<Witness> witnesses;
+  // unevaluatedProperties: members that none of these scopes is for.
+  struct Rest {
+    std::vector<SchemaId> scopes;
+    std::vector<std::string> named;
+    SchemaLiteral value;
+  };
+  std::vector<Rest> rests;
+};
+
+struct ArrayRules {
+  std::vector<SchemaId> scopes;                       // prefixItems and items of these nodes
+  std::vector<std::pair<int64_t, SchemaLiteral>> at;  // the item of this index, if there is one
+  int64_t min = 0, max = INT64_MAX;
+  struct Contains {
+    SchemaLiteral value;
+    int64_t min, max;
+  };
+  std::vector<Contains> contains;
+  struct Witness {
+    int64_t from;  // some item of this index or a later one
+    SchemaLiteral value;
+  };
+  std::vector<Witness> witnesses;
+  struct Rest {
+    int64_t from;                       // unevaluatedItems: items of this index and later ones ...
+    std::vector<SchemaLiteral> unless;  // ... that none of these holds for
+    SchemaLiteral value;
+  };
+  std::vector<Rest> rests;
+  bool unique = false;
+};
+
+struct ObjectShape {
+  ObjectRules rules;
+  std::vector<std::string> names;  // sorted; all that the rules mention
+  std::vector<GoalId> goals;       // of the values, by name
+  std::vector<bool> required;
+  std::vector<int8_t> possible;              // by name: -1 not known yet, else whether such a member can be
+  std::vector<std::vector<uint32_t>> needs;  // by name: other names that it asks for; empty for none at all
+  std::vector<RegexId> patterns;             // that tell other names apart
+  RegexId other_names = 0;                   // the language of all other names that can be; none() if there are none
+  bool other_known = false;
+  std::map<uint64_t, GoalId> other_goals;  // by the patterns that match
+};
+
+struct ArrayShape {
+  ArrayRules rules;
+  size_t prefix = 0;          // items behind it all have the same goal
+  std::vector<GoalId> goals;  // by index, the last for the rest
+};
+
+class SchemaLanguage {
+ public:
+  explicit SchemaLanguage(std::shared_ptr<Schema> schema) : schema_(std::move(schema)) {}
+
+  Schema& schema() { return *schema_; }
+  RegexPool& pool() { return schema_->pool(); }
+  // The first thing that could not be done; what is answered after it means nothing.
+  const Status& status() const { return status_; }
+
+  GoalId goal(std::vector<SchemaLiteral> literals);
+  GoalId root_goal() { return goal({{schema_->root(), false}}); }
+  const std::vector<SchemaLiteral>& literals(GoalId id) const { return goals_[id]; }
+
+  // The decoded texts of strings; the texts of other scalars.
+  RegexId strings(GoalId id);
+  RegexId scalars(GoalId id);
+  const std::vector<ShapeId>& objects(GoalId id);
+  const std::vector<ShapeId>& arrays(GoalId id);
+  ObjectShape& object(ShapeId id) { return *objects_[id]; }
+  ArrayShape& array(ShapeId id) { return *arrays_[id]; }
+
+  // Whether some value meets the goal. Recursion that never ends is no value.
+  bool satisfiable(GoalId id);
+
+  bool name_possible(ObjectShape& shape, size_t name);
+  // The language of names beyond shape.names.
+  RegexId other_names(ObjectShape& shape);
+  GoalId other_goal(ObjectShape& shape, uint64_t matched);
+  // Which of the shape's patterns match.
+  uint64_t match(const ObjectShape& shape, std::string_view name);
+  bool matches(RegexId id, std::string_view text);
+  GoalId item_goal(const ArrayShape& shape, int64_t index) const {
+    return shape.goals[std::min(static_cast<size_t>(index), shape.goals.size() - 1)];
+  }
+  size_t bytes() const;
+
+ private:
+  // One alternative for objects or arrays: all that has to hold.
+  struct Case {
+    ObjectRules object;
+    ArrayRules array;
+    // For unevaluated*: the nodes of this part of the schema whose keywords are for members or items.
+    std::vector<SchemaId> scopes;
+    std::vector<SchemaLiteral> contained;
+  };
+  using Cases = std::vector<Case>;
+
+  RegexId language(SchemaLiteral literal, uint8_t type);
+  RegexId positive_language(SchemaId id, uint8_t type);
+  RegexId complement(RegexId language, uint8_t type);
+  RegexId intersect(std::vector<RegexId> parts, uint8_t type);
+  RegexId top(uint8_t type);
+  Cases expand(SchemaLiteral literal, uint8_t type);
+  Cases expand_positive(SchemaId id, uint8_t type);
+  Cases expand_negative(SchemaId id, uint8_t type);
+  void negate_object(SchemaId id, Cases* out);
+  void negate_array(SchemaId id, Cases* out);
+  Cases expand_goal(GoalId id, uint8_t type);
+  Cases both(const Cases& a, const Cases& b);
+  static void add(Cases* a, Cases b) {
+    a->insert(a->end(), std::make_move_iterator(b.begin()), std::make_move_iterator(b.end()));
+  }
+  bool is_trivial(SchemaLiteral literal) const;
+  bool disjoint(SchemaId a, SchemaId b, uint8_t type);
+  RegexId values_language(const SchemaNode& node, uint8_t type);
+  ShapeId make_object(ObjectRules rules);
+  ShapeId make_array(ArrayRules rules);
+  bool object_possible(ObjectShape& shape);
+  bool array_possible(ArrayShape& shape);
+  std::vector<SchemaLiteral> literals_of_name(const ObjectRules& rules, std::string_view name);
+  void give_up(const std::string& what);
+
+  std::shared_ptr<Schema> schema_;
+  Status status_;
+  std::vector<std::vector<SchemaLiteral>> goals_;
+  std::map<std::vector<SchemaLiteral>, GoalId> goal_ids_;
+  std::map<std::pair<SchemaId, uint8_t>, RegexId> languages_;
+  std::vector<std::pair<SchemaLiteral, uint8_t>> expanding_;
+  bool annotating_ = false;
+  std::map<GoalId, RegexId> strings_, scalars_;
+  std::map<GoalId, std::vector<ShapeId>> object_shapes_, array_shapes_;
+  std::vector<std::unique_ptr<ObjectShape>> objects_;
+  std::vector<std::unique_ptr<ArrayShape>> arrays_;
+  std::map<GoalId, bool> satisfiable_;
+  std::vector<GoalId> open_;  // goals whose satisfiability is being asked
+  size_t lowest_open_ = SIZE_MAX;
+};
+
+}  // namespace decant
