@@ -30,7 +30,8 @@ bool less(const JsonThread& x, const JsonThread& y) {
 bool same_frame(const JsonFrame* x, const JsonFrame* y) {
   for (; x != y; x = x->parent.get(), y = y->parent.get()) {
     if (x == nullptr || y == nullptr || x->hash != y->hash || x->shape != y->shape || x->is_object != y->is_object ||
-        x->count != y->count || x->used != y->used || x->witnessed != y->witnessed || x->contained != y->contained) {
+        x->count != y->count || x->used != y->used || x->witnessed != y->witnessed || x->contained != y->contained ||
+        x->item_begin != y->item_begin) {
       return false;
     }
     if (x->seen != y->seen && (!x->seen || !y->seen || *x->seen != *y->seen)) return false;
@@ -193,7 +194,7 @@ bool JsonMachine::accepting(const JsonState& state) {
                      [&](const JsonThread& t) { return !t.frame && language_.pool().nullable(t.a); });
 }
 
-std::optional<JsonState> JsonMachine::step(const JsonState& state, uint8_t byte) {
+std::optional<JsonState> JsonMachine::advance(const JsonState& state, uint8_t byte) {
   std::optional<JsonState> next;
   switch (state.phase) {
     case JsonPhase::kString: next = step_string(state, byte); break;
@@ -220,7 +221,8 @@ std::optional<JsonState> JsonMachine::step(const JsonState& state, uint8_t byte)
             break;
           }
           Threads items;
-          for (const JsonThread& t : state.threads) add_items(t.frame, &items);
+          const auto begin = static_cast<uint32_t>(state.item ? state.item->size() : 0);
+          for (const JsonThread& t : state.threads) add_items(t.frame, begin, &items);
           if (const std::optional<JsonState> value = made(JsonPhase::kValue, std::move(items), state))
             next = step_value(*value, byte);
           break;
@@ -228,6 +230,22 @@ std::optional<JsonState> JsonMachine::step(const JsonState& state, uint8_t byte)
         case JsonPhase::kAfter: next = step_after(state, byte); break;
         default: break;
       }
+  }
+  return next;
+}
+
+std::optional<JsonState> JsonMachine::step(const JsonState& state, uint8_t byte) {
+  std::optional<JsonState> next = advance(state, byte);
+  if (!next) return next;
+  const bool unique = std::any_of(next->threads.begin(), next->threads.end(),
+                                  [](const JsonThread& t) { return t.frame && t.frame->unique_depth > 0; });
+  if (unique) {
+    std::string text = next->item ? *next->item : "";
+    text += static_cast<char>(byte);
+    next->item = std::make_shared<const std::string>(std::move(text));
+    next->hash = mix(next->hash, std::hash<std::string>()(*next->item));
+  } else {
+    next->item = nullptr;
   }
   return next;
 }
@@ -258,7 +276,7 @@ std::optional<JsonState> JsonMachine::step_value(const JsonState& state, uint8_t
     switch (byte) {
       case '"': {
         phase = JsonPhase::kString;
-        const RegexId text = language_.strings(t.a);
+        const RegexId text = without_seen(language_.strings(t.a), t.frame, true);
         if (text != pool.none()) threads.push_back({.a = text, .frame = t.frame});
         break;
       }
@@ -276,7 +294,7 @@ std::optional<JsonState> JsonMachine::step_value(const JsonState& state, uint8_t
         break;
       default: {
         if (byte >= 0x80) return std::nullopt;
-        const RegexId text = pool.derive(language_.scalars(t.a), pool.class_of(byte));
+        const RegexId text = pool.derive(without_seen(language_.scalars(t.a), t.frame, false), pool.class_of(byte));
         if (text != pool.none() && pool.live(text)) threads.push_back({.a = text, .frame = t.frame});
       }
     }
@@ -301,8 +319,8 @@ std::optional<JsonState> JsonMachine::step_scalar(const JsonState& state, uint8_
   for (const JsonThread& t : state.threads) {
     if (t.frame && pool.nullable(t.a)) frames.push_back(t.frame);
   }
-  const std::optional<JsonState> after = completed(frames, state);
-  return after ? step(*after, byte) : std::nullopt;
+  const std::optional<JsonState> after = completed(frames, state, 0);
+  return after ? advance(*after, byte) : std::nullopt;
 }
 
 void JsonMachine::reachable_classes(const CharCursor& cursor, std::vector<CharClassId>* out) {
@@ -365,7 +383,7 @@ std::optional<JsonState> JsonMachine::step_string(const JsonState& state, uint8_
         whole = whole || !t.frame;
       }
       if (whole) return made(JsonPhase::kEnd, {JsonThread{}}, state);
-      return completed(frames, state);
+      return completed(frames, state, '"');
     }
     case Fed::kChar: {
       const CharClassId c = pool.class_of(cursor.code);
@@ -502,7 +520,7 @@ std::optional<JsonState> JsonMachine::end_name(const JsonState& state) {
 JsonFramePtr JsonMachine::finish(JsonFrame f) {
   size_t h = mix(f.shape * 2u + (f.is_object ? 1 : 0), static_cast<uint64_t>(f.count));
   for (const uint64_t w : f.used) h = mix(h, w);
-  h = mix(h, f.witnessed);
+  h = mix(h, uint64_t{f.witnessed} << 32 | f.item_begin);
   for (const int64_t n : f.contained) h = mix(h, static_cast<uint64_t>(n));
   if (f.seen) {
     for (const std::string& s : *f.seen) h = mix(h, std::hash<std::string>()(s));
@@ -516,6 +534,7 @@ JsonFramePtr JsonMachine::open_object(ShapeId id, const JsonFramePtr& parent) {
   f.shape = id;
   f.is_object = true;
   f.used.resize((language_.object(id).names.size() + 63) / 64);
+  f.unique_depth = parent ? parent->unique_depth : 0;
   f.parent = parent;
   return object_viable(f) ? finish(std::move(f)) : nullptr;
 }
@@ -682,6 +701,8 @@ JsonFramePtr JsonMachine::open_array(ShapeId id, const JsonFramePtr& parent) {
   JsonFrame f;
   f.shape = id;
   f.contained.resize(language_.array(id).rules.contains.size());
+  f.unique_depth =
+      static_cast<uint16_t>((parent ? parent->unique_depth : 0) + (language_.array(id).rules.unique ? 1 : 0));
   f.parent = parent;
   return array_viable(f) ? finish(std::move(f)) : nullptr;
 }
@@ -694,7 +715,16 @@ bool JsonMachine::array_viable(const JsonFrame& f) {
     if (!language_.satisfiable(language_.item_goal(shape, i))) return false;
   }
   const int64_t room = rules.max - f.count;
-  const bool more = room > 0 && language_.satisfiable(language_.item_goal(shape, f.count));
+  bool more = room > 0 && language_.satisfiable(language_.item_goal(shape, f.count));
+  if (more && rules.unique && f.seen) {
+    // Something that is not there yet; of containers there always is.
+    const GoalId goal = language_.item_goal(shape, f.count);
+    const auto self = std::make_shared<const JsonFrame>(f);
+    more = without_seen(language_.strings(goal), self, true) != language_.pool().none() ||
+           without_seen(language_.scalars(goal), self, false) != language_.pool().none() ||
+           !language_.objects(goal).empty() || !language_.arrays(goal).empty();
+    if (!more && f.count < rules.min) return false;
+  }
   for (size_t i = 0; i < rules.contains.size(); ++i) {
     if (f.contained[i] > rules.contains[i].max) return false;
     const int64_t needed = rules.contains[i].min - f.contained[i];
@@ -715,12 +745,13 @@ bool JsonMachine::array_closable(const JsonFrame& f) {
 }
 
 // The ways to have one more item.
-void JsonMachine::add_items(const JsonFramePtr& f, Threads* out) {
+void JsonMachine::add_items(const JsonFramePtr& f, uint32_t item_begin, Threads* out) {
   const ArrayShape& shape = language_.array(f->shape);
   const ArrayRules& rules = shape.rules;
   if (f->count >= rules.max) return;
   JsonFrame base = *f;
   ++base.count;
+  base.item_begin = rules.unique ? item_begin : 0;
   struct Way {
     std::vector<SchemaLiteral> more;
     JsonFrame frame;
@@ -758,10 +789,47 @@ void JsonMachine::add_items(const JsonFramePtr& f, Threads* out) {
   }
 }
 
-std::optional<JsonState> JsonMachine::completed(const std::vector<JsonFramePtr>& frames, const JsonState& from) {
+std::optional<JsonState> JsonMachine::completed(const std::vector<JsonFramePtr>& frames, const JsonState& from,
+                                                char last) {
   Threads threads;
-  for (const JsonFramePtr& f : frames) threads.push_back({.frame = f});
+  for (const JsonFramePtr& f : frames) {
+    if (f->is_object || !language_.array(f->shape).rules.unique || !from.item) {
+      threads.push_back({.frame = f});
+      continue;
+    }
+    std::string text = from.item->substr(f->item_begin);
+    if (last != 0) text += last;
+    const Result<JsonNode> item = parse_json_tree(text);
+    if (!item.ok()) continue;
+    const std::string canonical = canonical_json(*item);
+    auto seen = std::make_shared<std::vector<std::string>>(f->seen ? *f->seen : std::vector<std::string>());
+    const auto at = std::lower_bound(seen->begin(), seen->end(), canonical);
+    if (at != seen->end() && *at == canonical) continue;
+    seen->insert(at, canonical);
+    JsonFrame next = *f;
+    next.seen = std::move(seen);
+    threads.push_back({.frame = finish(std::move(next))});
+  }
   return made(JsonPhase::kAfter, std::move(threads), from);
+}
+
+RegexId JsonMachine::without_seen(RegexId language, const JsonFramePtr& frame, bool strings) {
+  RegexPool& pool = language_.pool();
+  if (language == pool.none() || !frame || frame->is_object || !frame->seen ||
+      !language_.array(frame->shape).rules.unique)
+    return language;
+  std::vector<RegexId> seen;
+  for (const std::string& value : *frame->seen) {
+    if (strings && value[0] == '"') {
+      const std::string_view text = std::string_view(value).substr(value.find(':') + 1);
+      if (pool.knows(text)) seen.push_back(pool.literal(text));
+    } else if (!strings && (value[0] == 'n' || value[0] == 't' || value[0] == 'f')) {
+      const JsonTexts& texts = language_.schema().texts();
+      seen.push_back(value[0] == 'n' ? texts.null : value[0] == 't' ? texts.true_ : texts.false_);
+    }
+  }
+  const RegexId rest = pool.conj({language, pool.negate(pool.alt(std::move(seen)))});
+  return pool.live(rest) ? rest : pool.none();
 }
 
 std::optional<JsonState> JsonMachine::close(const JsonState& state, bool is_object) {
@@ -777,7 +845,7 @@ std::optional<JsonState> JsonMachine::close(const JsonState& state, bool is_obje
     }
   }
   if (whole) return made(JsonPhase::kEnd, {JsonThread{}}, state);
-  return completed(frames, state);
+  return completed(frames, state, is_object ? '}' : ']');
 }
 
 std::optional<JsonState> JsonMachine::step_after(const JsonState& state, uint8_t byte) {
@@ -788,7 +856,7 @@ std::optional<JsonState> JsonMachine::step_after(const JsonState& state, uint8_t
   const bool is_object = state.threads[0].frame->is_object;
   for (const JsonThread& t : state.threads) {
     if (!is_object) {
-      add_items(t.frame, &threads);
+      add_items(t.frame, static_cast<uint32_t>(state.item ? state.item->size() + 1 : 0), &threads);
     } else if (any_permitted(*t.frame)) {
       threads.push_back({.frame = t.frame});
     }

@@ -26,6 +26,8 @@ struct JsonFrame {
   std::vector<int64_t> contained;  // by the shape's contains
   // Names beyond the shape's, or the items so far in canonical form (uniqueItems); sorted.
   std::shared_ptr<const std::vector<std::string>> seen;
+  uint32_t item_begin = 0;                  // uniqueItems: where the current item begins in JsonState::item
+  uint16_t unique_depth = 0;                // arrays with uniqueItems among this and the frames around it
   std::shared_ptr<const JsonFrame> parent;  // null: the value is the whole text
   size_t hash = 0;
   mutable std::vector<uint64_t> permitted;  // names that may come next; made when first asked for
@@ -68,7 +70,7 @@ struct JsonState {
   CharCursor cursor;
   std::vector<JsonThread> threads;          // sorted, distinct
   std::shared_ptr<const std::string> name;  // kName, where other names than the shape's are possible: so far, decoded
-  std::shared_ptr<const std::string> item;  // the text of the outermost item whose array has uniqueItems
+  std::shared_ptr<const std::string> item;  // the text since the outermost item of an array with uniqueItems began
   size_t hash = 0;
 };
 
@@ -91,6 +93,7 @@ class JsonMachine {
   using Threads = std::vector<JsonThread>;
 
   std::optional<JsonState> made(JsonPhase phase, Threads threads, const JsonState& from);
+  std::optional<JsonState> advance(const JsonState& state, uint8_t byte);
   std::optional<JsonState> step_blank(const JsonState& state, uint8_t byte);
   std::optional<JsonState> step_value(const JsonState& state, uint8_t byte);
   std::optional<JsonState> step_string(const JsonState& state, uint8_t byte);
@@ -99,8 +102,11 @@ class JsonMachine {
   std::optional<JsonState> step_after(const JsonState& state, uint8_t byte);
   std::optional<JsonState> begin_name(const JsonState& state);
   std::optional<JsonState> end_name(const JsonState& state);
-  std::optional<JsonState> completed(const std::vector<JsonFramePtr>& frames, const JsonState& from);
+  // `last`: the byte that ended the value and is part of it, or 0.
+  std::optional<JsonState> completed(const std::vector<JsonFramePtr>& frames, const JsonState& from, char last);
   std::optional<JsonState> close(const JsonState& state, bool is_object);
+  // The language without the values that the array has already.
+  RegexId without_seen(RegexId language, const JsonFramePtr& frame, bool strings);
 
   // Objects
   JsonFramePtr open_object(ShapeId shape, const JsonFramePtr& parent);
@@ -114,7 +120,7 @@ class JsonMachine {
   JsonFramePtr open_array(ShapeId shape, const JsonFramePtr& parent);
   bool array_viable(const JsonFrame& f);
   bool array_closable(const JsonFrame& f);
-  void add_items(const JsonFramePtr& f, Threads* out);
+  void add_items(const JsonFramePtr& f, uint32_t item_begin, Threads* out);
   JsonFramePtr finish(JsonFrame f);
 
   // Classes of characters that the cursor can still become.

@@ -65,6 +65,7 @@ class TreeBuilder {
   bool number(const std::string& text) {
     JsonNode node{.type = JsonNode::Type::kNumber};
     node.number = parse_decimal(text);
+    node.text = text;
     return add(std::move(node));
   }
   JsonNode* place(JsonNode node) {
@@ -130,6 +131,57 @@ void append_canonical(const JsonNode& value, std::string* out) {
       for (const auto* member : members) {
         *out += fmt::format("\"{}:{}", member->name.size(), member->name);
         append_canonical(member->value, out);
+      }
+      *out += '}';
+      break;
+    }
+  }
+}
+
+void append_string(std::string_view text, std::string* out) {
+  *out += '"';
+  for (const char c : text) {
+    switch (c) {
+      case '"': *out += "\\\""; break;
+      case '\\': *out += "\\\\"; break;
+      case '\n': *out += "\\n"; break;
+      case '\r': *out += "\\r"; break;
+      case '\t': *out += "\\t"; break;
+      case '\b': *out += "\\b"; break;
+      case '\f': *out += "\\f"; break;
+      default:
+        if (static_cast<unsigned char>(c) < 0x20) {
+          *out += fmt::format("\\u{:04x}", static_cast<int>(c));
+        } else {
+          *out += c;
+        }
+    }
+  }
+  *out += '"';
+}
+
+void append_line(const JsonNode& value, std::string* out) {
+  switch (value.type) {
+    case JsonNode::Type::kNull: *out += "null"; break;
+    case JsonNode::Type::kBool: *out += value.boolean ? "true" : "false"; break;
+    case JsonNode::Type::kNumber: *out += value.text; break;
+    case JsonNode::Type::kString: append_string(value.text, out); break;
+    case JsonNode::Type::kArray: {
+      *out += '[';
+      for (size_t i = 0; i < value.items.size(); ++i) {
+        if (i > 0) *out += ", ";
+        append_line(value.items[i], out);
+      }
+      *out += ']';
+      break;
+    }
+    case JsonNode::Type::kObject: {
+      *out += '{';
+      for (size_t i = 0; i < value.members.size(); ++i) {
+        if (i > 0) *out += ", ";
+        append_string(value.members[i].name, out);
+        *out += ": ";
+        append_line(value.members[i].value, out);
       }
       *out += '}';
       break;
@@ -205,6 +257,12 @@ bool same_json(const JsonNode& a, const JsonNode& b) {
 std::string canonical_json(const JsonNode& value) {
   std::string text;
   append_canonical(value, &text);
+  return text;
+}
+
+std::string json_line(const JsonNode& value) {
+  std::string text;
+  append_line(value, &text);
   return text;
 }
 

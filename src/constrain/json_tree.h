@@ -37,7 +37,7 @@ struct JsonNode {
   Type type = Type::kNull;
   bool boolean = false;
   Decimal number;
-  std::string text;                 // kString, in UTF-8
+  std::string text;                 // kString, in UTF-8; kNumber: as it was written
   std::vector<JsonNode> items;      // kArray
   std::vector<JsonMember> members;  // kObject; keys are unique
 
@@ -58,6 +58,9 @@ struct JsonMember {
 bool same_json(const JsonNode& a, const JsonNode& b);
 // One text for all that are the same.
 std::string canonical_json(const JsonNode& value);
+
+// One line, ", " and ": " between, characters beyond ASCII as they are, numbers as they were written.
+std::string json_line(const JsonNode& value);
 
 // kCorrupt naming line and column; kUnsupported for more than `max_depth` levels.
 Result<JsonNode> parse_json_tree(std::string_view text, int max_depth = 512);

@@ -81,6 +81,15 @@ RegexId RegexPool::literal(std::string_view text) {
   return id;
 }
 
+bool RegexPool::knows(std::string_view text) const {
+  for (size_t at = 0; at < text.size() && frozen_;) {
+    const Utf8Char c = decode_utf8(text.substr(at));
+    if (!set_ids_.contains(CharSet::of(c.code))) return false;
+    at += c.size;
+  }
+  return true;
+}
+
 RegexId RegexPool::leaf(std::shared_ptr<const LeafAutomaton> automaton, uint32_t state) {
   DECANT_CHECK(!frozen_);
   for (const char c : automaton->alphabet()) chars(CharSet::of(static_cast<unsigned char>(c)));

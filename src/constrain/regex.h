@@ -57,8 +57,9 @@ class RegexPool {
   RegexId empty() const { return kEmptyId; }  // the empty text
   RegexId any() const { return kAnyId; }      // one character
   RegexId any_text() const { return kAnyTextId; }
-  RegexId chars(const CharSet& set);       // before freeze()
-  RegexId literal(std::string_view text);  // valid UTF-8; before freeze()
+  RegexId chars(const CharSet& set);        // before freeze()
+  RegexId literal(std::string_view text);   // valid UTF-8; before freeze()
+  bool knows(std::string_view text) const;  // whether literal() can be asked for it now
   RegexId concat(RegexId a, RegexId b);
   RegexId alt(std::vector<RegexId> parts);
   RegexId conj(std::vector<RegexId> parts);

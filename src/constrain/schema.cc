@@ -90,7 +90,7 @@ class SchemaReader {
     const JsonNode& root = *out_.documents_.back();
     if (!root.is_object() && !root.is_bool())
       return Status::invalid_argument("{}: a schema is an object or a boolean", out_.name_);
-    DECANT_TRY(const int resource, add_document(root, "", ""));
+    DECANT_TRY(const int resource, add_document(root, "", "", 2020));
     DECANT_TRY(out_.root_, compile(&root, {resource}));
     while (!pending_.empty()) {
       const Pending next = std::move(pending_.back());
@@ -121,8 +121,7 @@ class SchemaReader {
 
   // --- Documents, addresses and anchors ---
 
-  Result<int> add_document(const JsonNode& root, const std::string& address, const std::string& document) {
-    int draft = 2020;
+  Result<int> add_document(const JsonNode& root, const std::string& address, const std::string& document, int draft) {
     if (const JsonNode* s = root.find("$schema"); s != nullptr && s->is_string()) draft = draft_of(s->text);
     resources_.push_back({.address = address, .root = &root, .draft = draft, .document = document});
     const int index = static_cast<int>(resources_.size()) - 1;
@@ -643,7 +642,7 @@ class SchemaReader {
     out_.documents_.push_back(std::make_unique<JsonNode>(std::move(*tree)));
     const JsonNode& root = *out_.documents_.back();
     const size_t before = resources_.size();
-    DECANT_TRY(const int inner, add_document(root, address, address));
+    DECANT_TRY(const int inner, add_document(root, address, address, draft_));
     // Its own $id may differ from where it was found.
     (void)inner;
     return static_cast<int>(before);

@@ -451,6 +451,10 @@ SchemaLanguage::Cases SchemaLanguage::expand_negative(SchemaId id, uint8_t type)
     negate_array(id, &cases);
   }
   annotating_ = outer;
+  for (Case& c : cases) {
+    c.scopes.clear();
+    c.contained.clear();
+  }
   return cases;
 }
 
