@@ -187,6 +187,8 @@ RegexId whole_number(RegexPool* pool) {
                    pool);
 }
 
+RegexId digits_number(RegexPool* pool) { return with_sign(whole_part(pool), pool); }
+
 Result<RegexId> bounded_number(Bound bound, const Decimal& value, RegexPool* pool) {
   DECANT_TRY(auto parts, value.split());
   auto automaton =

@@ -16,6 +16,8 @@ RegexId any_number(RegexPool* pool);
 // Spellings without an exponent; those of whole numbers (1, -0, 1.0).
 RegexId plain_number(RegexPool* pool);
 RegexId whole_number(RegexPool* pool);
+// Those without a point.
+RegexId digits_number(RegexPool* pool);
 
 enum class Bound { kMinimum, kExclusiveMinimum, kMaximum, kExclusiveMaximum };
 // Texts of digits, sign and point whose value is within the bound; to be intersected with plain_number(). kUnsupported

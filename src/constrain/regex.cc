@@ -296,9 +296,17 @@ RegexId RegexPool::without_anchors(RegexId a, std::unordered_map<RegexId, RegexI
   return result;
 }
 
-RegexId RegexPool::resolve_anchors(RegexId a) {
-  std::unordered_map<RegexId, RegexId> begin, end, rest;
-  return without_anchors(end_derivative(begin_derivative(a, &begin), &end), &rest);
+RegexId RegexPool::resolve_anchors(RegexId a, int begins, int ends) {
+  for (int i = 0; i < begins; ++i) {
+    std::unordered_map<RegexId, RegexId> done;
+    a = begin_derivative(a, &done);
+  }
+  for (int i = 0; i < ends; ++i) {
+    std::unordered_map<RegexId, RegexId> done;
+    a = end_derivative(a, &done);
+  }
+  std::unordered_map<RegexId, RegexId> done;
+  return without_anchors(a, &done);
 }
 
 // --- Classes ---------------------------------------------------------------------------------------------------------

@@ -70,8 +70,9 @@ class RegexPool {
   // Begin and end of the text, for resolve_anchors() to take away.
   RegexId begin_anchor() const { return kBeginId; }
   RegexId end_anchor() const { return kEndId; }
-  // The texts w for which <begin> w <end> is in `a`.
-  RegexId resolve_anchors(RegexId a);
+  // The texts w for which w between so many of them is in `a`: as many as a match may ask for, and `a` takes the others
+  // anywhere around it.
+  RegexId resolve_anchors(RegexId a, int begins, int ends);
 
   // --- Derivation ---
   // Divides the characters into classes that no expression tells apart. New sets of characters cannot be made after it.

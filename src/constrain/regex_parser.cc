@@ -17,6 +17,7 @@ namespace {
 constexpr size_t kMaxPattern = 16384;  // bytes
 constexpr int kMaxDepth = 200;         // of groups
 constexpr int kMaxCount = 1'000'000;   // of a quantifier
+constexpr int kMaxAnchors = 4;         // of a kind at one place
 constexpr int kMaxUnrolled = 64;       // copies of a repetition with an assertion in it
 
 struct Syntax {
@@ -24,8 +25,8 @@ struct Syntax {
   CharSet chars;
   std::vector<std::unique_ptr<Syntax>> parts;
   int min = 0, max = 0;
-  bool negative = false;       // kLook
-  bool has_assertion = false;  // an anchor or look-ahead in it
+  bool negative = false;     // kLook
+  bool looks_ahead = false;  // a look-ahead in it: what follows takes part
 };
 using Tree = std::unique_ptr<Syntax>;
 
@@ -49,6 +50,10 @@ class Parser {
     if (at_ < text_.size()) return wrong("a ')' without its '('", at_);
     return tree;
   }
+
+  // Anchors that one match may ask for at the same place.
+  int begins() const { return std::clamp(begins_, 1, kMaxAnchors); }
+  int ends() const { return std::clamp(ends_, 1, kMaxAnchors); }
 
  private:
   Status wrong(const std::string& what, size_t at) const {
@@ -80,7 +85,7 @@ class Parser {
     do {
       Tree part;
       DECANT_TRY_STATUS(sequence(depth, &part));
-      tree->has_assertion |= part->has_assertion;
+      tree->looks_ahead |= part->looks_ahead;
       tree->parts.push_back(std::move(part));
     } while (take("|"));
     *out = tree->parts.size() == 1 ? std::move(tree->parts[0]) : std::move(tree);
@@ -94,7 +99,7 @@ class Parser {
       Tree part;
       DECANT_TRY_STATUS(atom(depth, &part));
       DECANT_TRY_STATUS(quantifiers(begin, &part));
-      tree->has_assertion |= part->has_assertion;
+      tree->looks_ahead |= part->looks_ahead;
       tree->parts.push_back(std::move(part));
     }
     *out = std::move(tree);
@@ -111,7 +116,7 @@ class Parser {
   static Tree assertion(Syntax::Kind kind) {
     Tree tree = std::make_unique<Syntax>();
     tree->kind = kind;
-    tree->has_assertion = true;
+    tree->looks_ahead = kind == Syntax::Kind::kLook;
     return tree;
   }
 
@@ -120,10 +125,12 @@ class Parser {
     switch (text_[at_]) {
       case '^':
         ++at_;
+        ++begins_;
         *out = assertion(Syntax::Kind::kBegin);
         return {};
       case '$':
         ++at_;
+        ++ends_;
         *out = assertion(Syntax::Kind::kEnd);
         return {};
       case '.':
@@ -241,14 +248,14 @@ class Parser {
           (*part)->kind == Syntax::Kind::kLook) {
         return unsupported("a repeated assertion", begin);
       }
-      if ((*part)->has_assertion && (max == RegexPool::kUnbounded || max > kMaxUnrolled)) {
-        return unsupported("an assertion in an unbounded repetition", begin);
+      if ((*part)->looks_ahead && (max == RegexPool::kUnbounded || max > kMaxUnrolled)) {
+        return unsupported("a look-ahead in an unbounded repetition", begin);
       }
       Tree tree = std::make_unique<Syntax>();
       tree->kind = Syntax::Kind::kRepeat;
       tree->min = min;
       tree->max = max;
-      tree->has_assertion = (*part)->has_assertion;
+      tree->looks_ahead = (*part)->looks_ahead;
       tree->parts.push_back(std::move(*part));
       *part = std::move(tree);
     }
@@ -408,6 +415,7 @@ class Parser {
   std::string_view text_;
   RegexDialect dialect_;
   size_t at_ = 0;
+  int begins_ = 0, ends_ = 0;
   bool fold_ = false;
 };
 
@@ -430,7 +438,7 @@ class Builder {
         return rest;
       case Syntax::Kind::kChoice: {
         std::vector<RegexId> parts;
-        if (tree.has_assertion) {
+        if (tree.looks_ahead) {
           for (const Tree& part : tree.parts) parts.push_back(before(*part, rest));
           return pool_.alt(std::move(parts));
         }
@@ -439,7 +447,7 @@ class Builder {
       }
       case Syntax::Kind::kRepeat: {
         const Syntax& part = *tree.parts[0];
-        if (!tree.has_assertion) {
+        if (!tree.looks_ahead) {
           return pool_.concat(pool_.repeat(before(part, pool_.empty()), tree.min, tree.max), rest);
         }
         // Copies, each in front of the next: an assertion looks into what follows.
@@ -466,16 +474,17 @@ class Builder {
 }  // namespace
 
 Result<RegexId> parse_regex(std::string_view pattern, RegexDialect dialect, RegexPool* pool) {
-  DECANT_TRY(const Tree tree, Parser(pattern, dialect).parse());
+  Parser parser(pattern, dialect);
+  DECANT_TRY(const Tree tree, parser.parse());
   Builder builder(pool);
   RegexId id;
   if (dialect == RegexDialect::kSearch) {
     id = pool->concat(builder.around(), builder.before(*tree, builder.around()));
   } else {
-    const RegexId end = pool->optional(pool->end_anchor());
-    id = pool->concat(pool->optional(pool->begin_anchor()), builder.before(*tree, end));
+    const RegexId end = pool->repeat(pool->end_anchor(), 0, RegexPool::kUnbounded);
+    id = pool->concat(pool->repeat(pool->begin_anchor(), 0, RegexPool::kUnbounded), builder.before(*tree, end));
   }
-  return pool->resolve_anchors(id);
+  return pool->resolve_anchors(id, parser.begins(), parser.ends());
 }
 
 }  // namespace decant

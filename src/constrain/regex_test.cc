@@ -51,6 +51,8 @@ TEST(Regex, SearchesUnlessAnchored) {
   EXPECT_FALSE(searched("a^b", "ab"));
   EXPECT_FALSE(searched("a$b", "ab"));
   EXPECT_TRUE(searched("x(,|$)", "yx"));
+  EXPECT_TRUE(searched("^([^,]+(,|$)){3,}$", "a,b,c"));
+  EXPECT_FALSE(searched("^([^,]+(,|$)){3,}$", "a,b"));
   EXPECT_TRUE(searched(".", "\u2027"));
   EXPECT_FALSE(searched(".", "\u2028\n"));
 }
@@ -116,7 +118,7 @@ TEST(Regex, WhatIsNotSupportedSaysWhere) {
                                                        {"a\\b", "word bound"},
                                                        {"\\p{Greek}", "Greek"},
                                                        {"\\ud800", "surrogate"},
-                                                       {"((?=a)b)*", "assertion"},
+                                                       {"((?=a)b)*", "look-ahead"},
                                                        {"a**", "quantifier"},
                                                        {"x{2000000}", "repetition"},
                                                        {"\\A", "\\A"},

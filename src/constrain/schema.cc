@@ -103,7 +103,8 @@ class SchemaReader {
                    .false_ = pool.literal("false"),
                    .any_number = any_number(&pool),
                    .plain_number = plain_number(&pool),
-                   .whole_number = whole_number(&pool)};
+                   .whole_number = whole_number(&pool),
+                   .digits_number = digits_number(&pool)};
     pool.freeze();
     return {};
   }
@@ -365,6 +366,7 @@ class SchemaReader {
         integer |= t->text == "integer";
       }
       node->whole_only = integer && !number;
+      node->no_point = node->whole_only && draft_ == 4;
     }
     const JsonNode* constant = draft_ >= 6 ? json.find("const") : nullptr;
     const JsonNode* values = json.find("enum");
@@ -436,8 +438,11 @@ class SchemaReader {
     }
     const JsonNode* format = json.find("format");
     if (format != nullptr && format->is_string() && options_.assert_formats) {
-      if (const std::optional<RegexId> id = format_language(format->text, &pool))
+      if (const std::optional<RegexId> id = format_language(format->text, &pool)) {
         node->strings.emplace_back("format", *id);
+      } else if (format->text == "regex" || format->text == "idn-hostname") {
+        DECANT_TRY_STATUS(unsupported(&json, "format", fmt::format("\"{}\" is not a regular language", format->text)));
+      }
     }
     return {};
   }

@@ -41,6 +41,7 @@ struct SchemaNode {
   bool has_types = false;
   uint8_t types = kAllTypes;
   bool whole_only = false;  // numbers have to be whole
+  bool no_point = false;    // and written so: draft 4
 
   bool has_values = false;
   std::vector<const JsonNode*> values;  // enum, or const
@@ -80,7 +81,7 @@ struct SchemaOptions {
 
 // Texts of scalars that are no strings.
 struct JsonTexts {
-  RegexId null, true_, false_, any_number, plain_number, whole_number;
+  RegexId null, true_, false_, any_number, plain_number, whole_number, digits_number;
 };
 
 class Schema {

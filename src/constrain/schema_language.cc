@@ -36,6 +36,15 @@ void SchemaLanguage::give_up(const std::string& what) {
   if (status_.ok()) status_ = Status::make(Code::kUnsupported, fmt::format("{}: {}", schema_->name(), what));
 }
 
+Status SchemaLanguage::unsatisfiable() const {
+  if (!loop_.empty()) {
+    return Status::invalid_argument(
+        "{}: {}: the references lead back here without a value between, so that nothing is valid", schema_->name(),
+        loop_);
+  }
+  return Status::invalid_argument("{}: no value is valid", schema_->name());
+}
+
 bool SchemaLanguage::is_trivial(SchemaLiteral literal) const {
   if (literal.negative) return schema_->node(literal.schema).is_false;
   const SchemaNode& n = schema_->node(literal.schema);
@@ -126,21 +135,26 @@ RegexId SchemaLanguage::positive_language(SchemaId id, uint8_t type) {
   if (const auto it = languages_.find({id, type}); it != languages_.end()) return it->second;
   const SchemaNode& n = schema_->node(id);
   const std::pair<SchemaLiteral, uint8_t> own{{id, false}, type};
-  if (std::find(expanding_.begin(), expanding_.end(), own) != expanding_.end()) {
-    give_up(n.pointer + ": the references lead back here without a value between");
+  if (const auto it = std::find(expanding_.begin(), expanding_.end(), own); it != expanding_.end()) {
+    // The least solution: what only refers to itself holds for nothing.
+    loop_ = n.pointer;
+    lowest_expanding_ = std::min(lowest_expanding_, static_cast<size_t>(it - expanding_.begin()));
     return pool().none();
   }
   if (expanding_.size() > kMaxExpanding) {
     give_up(n.pointer + ": too many schemas within each other");
     return pool().none();
   }
+  const size_t depth = expanding_.size(), before = std::exchange(lowest_expanding_, SIZE_MAX);
   expanding_.push_back(own);
   const auto result = [&]() -> RegexId {
     if (n.is_false) return pool().none();
     if (n.ref != kNoSchema) return language({n.ref, false}, type);
     if (n.has_types && (n.types & type) == 0) return pool().none();
     std::vector<RegexId> parts;
-    if (type == kNumberBit && n.has_types && n.whole_only) parts.push_back(schema_->texts().whole_number);
+    if (type == kNumberBit && n.has_types && n.whole_only) {
+      parts.push_back(n.no_point ? schema_->texts().digits_number : schema_->texts().whole_number);
+    }
     if (n.has_values) parts.push_back(values_language(n, type));
     if (type == kStringBit) {
       for (const auto& [keyword, text] : n.strings) parts.push_back(text);
@@ -180,7 +194,7 @@ RegexId SchemaLanguage::positive_language(SchemaId id, uint8_t type) {
     return intersect(std::move(parts), type);
   }();
   expanding_.pop_back();
-  languages_.emplace(std::pair(id, type), result);
+  if (settled(depth, before)) languages_.emplace(std::pair(id, type), result);
   return result;
 }
 
@@ -256,18 +270,30 @@ SchemaLanguage::Cases SchemaLanguage::both(const Cases& a, const Cases& b) {
 SchemaLanguage::Cases SchemaLanguage::expand(SchemaLiteral literal, uint8_t type) {
   if (!status_.ok()) return {};
   const std::pair<SchemaLiteral, uint8_t> own{literal, type};
-  if (std::find(expanding_.begin(), expanding_.end(), own) != expanding_.end()) {
-    give_up(schema_->node(literal.schema).pointer + ": the references lead back here without a value between");
-    return {};
+  if (const auto it = std::find(expanding_.begin(), expanding_.end(), own); it != expanding_.end()) {
+    loop_ = schema_->node(literal.schema).pointer;
+    lowest_expanding_ = std::min(lowest_expanding_, static_cast<size_t>(it - expanding_.begin()));
+    // The least solution, and its complement.
+    return literal.negative ? Cases{Case()} : Cases();
   }
   if (expanding_.size() > kMaxExpanding) {
     give_up(schema_->node(literal.schema).pointer + ": too many schemas within each other");
     return {};
   }
+  const size_t depth = expanding_.size(), before = std::exchange(lowest_expanding_, SIZE_MAX);
   expanding_.push_back(own);
   Cases cases = literal.negative ? expand_negative(literal.schema, type) : expand_positive(literal.schema, type);
   expanding_.pop_back();
+  settled(depth, before);
   return cases;
+}
+
+// Whether what was found at this depth of expanding_ rests on no assumption about schemas further out; hands the lowest
+// such assumption on.
+bool SchemaLanguage::settled(size_t depth, size_t before) {
+  const bool own = lowest_expanding_ >= depth;
+  lowest_expanding_ = std::min(before, own ? SIZE_MAX : lowest_expanding_);
+  return own;
 }
 
 SchemaLanguage::Cases SchemaLanguage::expand_positive(SchemaId id, uint8_t type) {
@@ -542,13 +568,14 @@ bool SchemaLanguage::disjoint(SchemaId a, SchemaId b, uint8_t type) {
   const GoalId id = goal({{a, false}, {b, false}});
   bool possible = false;
   // What is still open is not known to be disjoint.
-  const size_t before = std::exchange(lowest_open_, SIZE_MAX);
+  const size_t before = std::exchange(lowest_open_, SIZE_MAX), expanding = std::exchange(lowest_expanding_, SIZE_MAX);
   if (type == kObjectBit) {
     for (const ShapeId s : std::vector<ShapeId>(objects(id))) possible = possible || object_possible(object(s));
   } else {
     for (const ShapeId s : std::vector<ShapeId>(arrays(id))) possible = possible || array_possible(array(s));
   }
-  const bool certain = lowest_open_ == SIZE_MAX;
+  const bool certain = lowest_open_ == SIZE_MAX && lowest_expanding_ == SIZE_MAX;
+  lowest_expanding_ = std::min(expanding, lowest_expanding_);
   lowest_open_ = std::min(before, lowest_open_);
   annotating_ = outer;
   return !possible && certain;
@@ -565,16 +592,26 @@ SchemaLanguage::Cases SchemaLanguage::expand_goal(GoalId id, uint8_t type) {
 
 const std::vector<ShapeId>& SchemaLanguage::objects(GoalId id) {
   if (const auto it = object_shapes_.find(id); it != object_shapes_.end()) return it->second;
+  const size_t before = std::exchange(lowest_expanding_, SIZE_MAX);
   std::vector<ShapeId> shapes;
   for (Case& c : expand_goal(id, kObjectBit)) shapes.push_back(make_object(std::move(c.object)));
-  return object_shapes_.emplace(id, std::move(shapes)).first->second;
+  // What rests on an assumption is kept for as long as it is looked at.
+  const bool certain = settled(expanding_.size(), before);
+  if (certain) return object_shapes_.emplace(id, std::move(shapes)).first->second;
+  assumed_shapes_.push_back(std::make_unique<std::vector<ShapeId>>(std::move(shapes)));
+  return *assumed_shapes_.back();
 }
 
 const std::vector<ShapeId>& SchemaLanguage::arrays(GoalId id) {
   if (const auto it = array_shapes_.find(id); it != array_shapes_.end()) return it->second;
+  const size_t before = std::exchange(lowest_expanding_, SIZE_MAX);
   std::vector<ShapeId> shapes;
   for (Case& c : expand_goal(id, kArrayBit)) shapes.push_back(make_array(std::move(c.array)));
-  return array_shapes_.emplace(id, std::move(shapes)).first->second;
+  // What rests on an assumption is kept for as long as it is looked at.
+  const bool certain = settled(expanding_.size(), before);
+  if (certain) return array_shapes_.emplace(id, std::move(shapes)).first->second;
+  assumed_shapes_.push_back(std::make_unique<std::vector<ShapeId>>(std::move(shapes)));
+  return *assumed_shapes_.back();
 }
 
 // --- Shapes ----------------------------------------------------------------------------------------------------------

@@ -96,6 +96,8 @@ class SchemaLanguage {
   RegexPool& pool() { return schema_->pool(); }
   // The first thing that could not be done; what is answered after it means nothing.
   const Status& status() const { return status_; }
+  // Why there is no value, if it is known: kInvalidArgument.
+  Status unsatisfiable() const;
 
   GoalId goal(std::vector<SchemaLiteral> literals);
   GoalId root_goal() { return goal({{schema_->root(), false}}); }
@@ -150,6 +152,7 @@ class SchemaLanguage {
   static void add(Cases* a, Cases b) {
     a->insert(a->end(), std::make_move_iterator(b.begin()), std::make_move_iterator(b.end()));
   }
+  bool settled(size_t depth, size_t before);
   bool is_trivial(SchemaLiteral literal) const;
   bool disjoint(SchemaId a, SchemaId b, uint8_t type);
   RegexId values_language(const SchemaNode& node, uint8_t type);
@@ -166,6 +169,9 @@ class SchemaLanguage {
   std::map<std::vector<SchemaLiteral>, GoalId> goal_ids_;
   std::map<std::pair<SchemaId, uint8_t>, RegexId> languages_;
   std::vector<std::pair<SchemaLiteral, uint8_t>> expanding_;
+  size_t lowest_expanding_ = SIZE_MAX;  // of expanding_, that something rests on
+  std::vector<std::unique_ptr<std::vector<ShapeId>>> assumed_shapes_;
+  std::string loop_;  // a schema whose references lead back to it without a value between
   bool annotating_ = false;
   std::map<GoalId, RegexId> strings_, scalars_;
   std::map<GoalId, std::vector<ShapeId>> object_shapes_, array_shapes_;
