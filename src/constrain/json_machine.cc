@@ -18,6 +18,11 @@ size_t mix(size_t h, uint64_t v) {
   return h ^ (h >> 32);
 }
 
+// Behind a number or literal.
+bool is_delimiter(uint8_t byte) {
+  return byte == ',' || byte == '}' || byte == ']' || byte == ' ' || byte == '\n' || byte == '\t' || byte == '\r';
+}
+
 bool less(const JsonThread& x, const JsonThread& y) {
   if (x.a != y.a) return x.a < y.a;
   if (x.b != y.b) return x.b < y.b;
@@ -41,108 +46,6 @@ bool same_frame(const JsonFrame* x, const JsonFrame* y) {
 
 bool same_thread(const JsonThread& x, const JsonThread& y) {
   return x.a == y.a && x.b == y.b && x.c == y.c && x.d == y.d && same_frame(x.frame.get(), y.frame.get());
-}
-
-bool is_hex(uint8_t c) { return (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'f'); }
-uint32_t hex_value(uint8_t c) { return c <= '9' ? c - '0' : (c | 32u) - 'a' + 10; }
-
-enum class Fed { kMore, kChar, kQuote, kBad };
-
-// One byte of a string's inside. kChar: cursor->code is the character, and the cursor is between characters again.
-Fed feed(CharCursor* cursor, uint8_t byte) {
-  using Kind = CharCursor::Kind;
-  const auto done = [&](uint32_t code) {
-    *cursor = CharCursor{};
-    cursor->code = code;
-    return Fed::kChar;
-  };
-  switch (cursor->kind) {
-    case Kind::kBetween:
-      if (byte == '"') return Fed::kQuote;
-      if (byte < 0x20) return Fed::kBad;
-      if (byte == '\\') {
-        *cursor = {.kind = Kind::kBackslash};
-        return Fed::kMore;
-      }
-      if (byte < 0x80) return done(byte);
-      if (byte >= 0xC2 && byte <= 0xDF) {
-        *cursor = {.kind = Kind::kUtf8, .left = 1, .total = 2, .code = byte & 0x1Fu};
-      } else if (byte >= 0xE0 && byte <= 0xEF) {
-        *cursor = {.kind = Kind::kUtf8, .left = 2, .total = 3, .code = byte & 0x0Fu};
-      } else if (byte >= 0xF0 && byte <= 0xF4) {
-        *cursor = {.kind = Kind::kUtf8, .left = 3, .total = 4, .code = byte & 0x07u};
-      } else {
-        return Fed::kBad;
-      }
-      return Fed::kMore;
-    case Kind::kUtf8: {
-      if ((byte & 0xC0) != 0x80) return Fed::kBad;
-      if (cursor->left + 1 == cursor->total) {
-        // The second byte: no overlong form, no surrogate, nothing beyond U+10FFFF.
-        const uint32_t lead = cursor->code;
-        if (cursor->total == 3 && ((lead == 0 && byte < 0xA0) || (lead == 0xD && byte > 0x9F))) return Fed::kBad;
-        if (cursor->total == 4 && ((lead == 0 && byte < 0x90) || (lead == 4 && byte > 0x8F))) return Fed::kBad;
-      }
-      cursor->code = cursor->code << 6 | (byte & 0x3Fu);
-      if (--cursor->left == 0) return done(cursor->code);
-      return Fed::kMore;
-    }
-    case Kind::kBackslash:
-      switch (byte) {
-        case '"':
-        case '\\':
-        case '/': return done(byte);
-        case 'b': return done('\b');
-        case 'f': return done('\f');
-        case 'n': return done('\n');
-        case 'r': return done('\r');
-        case 't': return done('\t');
-        case 'u': *cursor = {.kind = Kind::kHex, .left = 4}; return Fed::kMore;
-        default: return Fed::kBad;
-      }
-    case Kind::kHex:
-    case Kind::kLowHex:
-      if (!is_hex(byte)) return Fed::kBad;
-      cursor->code = cursor->code << 4 | hex_value(byte);
-      if (cursor->kind == Kind::kHex && cursor->left == 3 && (cursor->code >= 0xDC && cursor->code <= 0xDF))
-        return Fed::kBad;
-      if (cursor->kind == Kind::kLowHex && cursor->left == 4 && cursor->code != 0xD) return Fed::kBad;
-      if (cursor->kind == Kind::kLowHex && cursor->left == 3 && (cursor->code < 0xDC || cursor->code > 0xDF))
-        return Fed::kBad;
-      if (--cursor->left > 0) return Fed::kMore;
-      if (cursor->kind == Kind::kLowHex)
-        return done(0x10000 + ((cursor->high - 0xD800) << 10) + (cursor->code - 0xDC00));
-      if (cursor->code < 0xD800 || cursor->code > 0xDBFF) return done(cursor->code);
-      *cursor = {.kind = Kind::kLowBackslash, .high = cursor->code};
-      return Fed::kMore;
-    case Kind::kLowBackslash:
-      if (byte != '\\') return Fed::kBad;
-      cursor->kind = Kind::kLowU;
-      return Fed::kMore;
-    case Kind::kLowU:
-      if (byte != 'u') return Fed::kBad;
-      *cursor = {.kind = Kind::kLowHex, .left = 4, .high = cursor->high};
-      return Fed::kMore;
-  }
-  return Fed::kBad;
-}
-
-// Whether the bytes so far can go on to this character.
-bool reaches(const CharCursor& cursor, uint32_t code) {
-  using Kind = CharCursor::Kind;
-  const uint32_t high = code < 0x10000 ? code : 0xD800 + ((code - 0x10000) >> 10);
-  const uint32_t low = code < 0x10000 ? 0 : 0xDC00 + ((code - 0x10000) & 0x3FF);
-  switch (cursor.kind) {
-    case Kind::kUtf8: {
-      const int total = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
-      return total == cursor.total && code >> (6 * cursor.left) == cursor.code;
-    }
-    case Kind::kHex: return high >> (4 * cursor.left) == cursor.code;
-    case Kind::kLowBackslash:
-    case Kind::kLowU: return low != 0 && high == cursor.high;
-    case Kind::kLowHex: return low != 0 && high == cursor.high && low >> (4 * cursor.left) == cursor.code;
-    default: return true;
-  }
 }
 
 }  // namespace
@@ -170,7 +73,7 @@ std::optional<JsonState> JsonMachine::made(JsonPhase phase, Threads threads, con
 }
 
 bool JsonMachine::same(const JsonState& x, const JsonState& y) {
-  if (x.hash != y.hash || x.phase != y.phase || x.blanks != y.blanks || !(x.cursor == y.cursor) ||
+  if (x.hash != y.hash || x.phase != y.phase || x.blanks != y.blanks || x.bare != y.bare || !(x.cursor == y.cursor) ||
       x.threads.size() != y.threads.size())
     return false;
   if (x.name != y.name && (!x.name || !y.name || *x.name != *y.name)) return false;
@@ -237,6 +140,11 @@ std::optional<JsonState> JsonMachine::advance(const JsonState& state, uint8_t by
 std::optional<JsonState> JsonMachine::step(const JsonState& state, uint8_t byte) {
   std::optional<JsonState> next = advance(state, byte);
   if (!next) return next;
+  next->bare = state.bare;
+  if (state.bare) {
+    next->hash = mix(next->hash, 0xBA8E);
+    return next;
+  }
   const bool unique = std::any_of(next->threads.begin(), next->threads.end(),
                                   [](const JsonThread& t) { return t.frame && t.frame->unique_depth > 0; });
   if (unique) {
@@ -304,9 +212,7 @@ std::optional<JsonState> JsonMachine::step_value(const JsonState& state, uint8_t
 
 std::optional<JsonState> JsonMachine::step_scalar(const JsonState& state, uint8_t byte) {
   RegexPool& pool = language_.pool();
-  const bool ends =
-      byte == ',' || byte == '}' || byte == ']' || byte == ' ' || byte == '\n' || byte == '\t' || byte == '\r';
-  if (!ends) {
+  if (!is_delimiter(byte)) {
     if (byte >= 0x80) return std::nullopt;
     Threads threads;
     for (const JsonThread& t : state.threads) {
@@ -489,7 +395,7 @@ std::optional<JsonState> JsonMachine::step_name(const JsonState& state, uint8_t 
   if (!next) return next;
   if (other && state.name) {
     next->name = fed == Fed::kChar ? std::make_shared<const std::string>(*state.name + encoded) : state.name;
-    for (const char ch : encoded) next->hash = mix(next->hash, static_cast<uint8_t>(ch));
+    next->hash = mix(next->hash, std::hash<std::string>()(*next->name));
   }
   if (cursor.kind != CharCursor::Kind::kBetween) {
     next->cursor = cursor;
@@ -862,6 +768,115 @@ std::optional<JsonState> JsonMachine::step_after(const JsonState& state, uint8_t
     }
   }
   return made(is_object ? JsonPhase::kNextName : JsonPhase::kValue, std::move(threads), state);
+}
+
+// --- For masks -------------------------------------------------------------------------------------------------------
+
+bool JsonMachine::only_length(const JsonState& state, int* min, int* max) {
+  if (state.phase != JsonPhase::kString || state.cursor.kind != CharCursor::Kind::kBetween || state.item) return false;
+  // One language for all: then all threads end at the same places.
+  for (const JsonThread& t : state.threads) {
+    if (t.a != state.threads[0].a) return false;
+  }
+  return language_.pool().any_of_length(state.threads[0].a, min, max);
+}
+
+std::optional<JsonState> JsonMachine::after_string(const JsonState& state) {
+  std::vector<JsonFramePtr> frames;
+  for (const JsonThread& t : state.threads) {
+    if (!t.frame) return made(JsonPhase::kEnd, {JsonThread{}}, state);
+    frames.push_back(t.frame);
+  }
+  return completed(frames, state, '"');
+}
+
+bool JsonMachine::other_names_alike(const JsonState& state) {
+  if (state.phase != JsonPhase::kName || state.cursor.kind != CharCursor::Kind::kBetween || state.item ||
+      state.threads.size() != 1)
+    return false;
+  const JsonThread& t = state.threads[0];
+  const ObjectShape& shape = language_.object(t.frame->shape);
+  return t.d == language_.pool().any_text() && shape.patterns.empty() && shape.rules.witnesses.empty();
+}
+
+std::optional<JsonState> JsonMachine::after_other_name(const JsonState& state) {
+  Threads threads;
+  const std::string any;
+  add_member(*state.threads[0].frame, SIZE_MAX, &any, &threads);
+  return made(JsonPhase::kColon, std::move(threads), state);
+}
+
+std::optional<JsonState> JsonMachine::without_text(const JsonState& state) {
+  const bool within =
+      state.phase == JsonPhase::kString || state.phase == JsonPhase::kName || state.phase == JsonPhase::kScalar;
+  if (!within || (!state.name && !state.item)) return std::nullopt;
+  JsonState bare = state;
+  bare.name = nullptr;
+  bare.item = nullptr;
+  bare.bare = true;
+  bare.hash = mix(state.hash, 0xBA8E);
+  return bare;
+}
+
+bool JsonMachine::ends_text(const JsonState& state, uint8_t byte) {
+  if (state.phase == JsonPhase::kScalar) return is_delimiter(byte);
+  return (state.phase == JsonPhase::kString || state.phase == JsonPhase::kName) && byte == '"' &&
+         state.cursor.kind == CharCursor::Kind::kBetween;
+}
+
+void JsonMachine::candidates(const JsonState& state, std::array<bool, 256>* bytes) {
+  RegexPool& pool = language_.pool();
+  bytes->fill(false);
+  const auto allow = [&](std::string_view list) {
+    for (const char c : list) (*bytes)[static_cast<uint8_t>(c)] = true;
+  };
+  const auto follow = [&](RegexId id, bool scalar) {
+    if (id == pool.none()) return;
+    bool beyond = false;
+    for (int c = 0; c < pool.class_count(); ++c) {
+      const RegexId next = pool.derive(id, static_cast<CharClassId>(c));
+      if (next == pool.none() || !pool.live(next)) continue;
+      for (uint32_t b = 0; b < 128; ++b) {
+        if (pool.class_of(b) == c && (scalar || b >= 0x20)) (*bytes)[b] = true;
+      }
+      beyond = beyond || pool.reaches_beyond_ascii(static_cast<CharClassId>(c));
+    }
+    if (beyond && !scalar) {
+      for (uint32_t b = 0xC2; b <= 0xF4; ++b) (*bytes)[b] = true;
+    }
+  };
+  switch (state.phase) {
+    case JsonPhase::kEnd: return;
+    case JsonPhase::kValue:
+    case JsonPhase::kArrayBegin: allow(" \n\t]\"{[-0123456789tfn"); return;
+    case JsonPhase::kObjectBegin: allow(" \n\t\"}"); return;
+    case JsonPhase::kNextName: allow(" \n\t\""); return;
+    case JsonPhase::kColon: allow(" \n\t:"); return;
+    case JsonPhase::kAfter: allow(" \n\t,}]"); return;
+    case JsonPhase::kScalar:
+      for (const JsonThread& t : state.threads) follow(t.a, true);
+      allow(" \n\t,}]");
+      return;
+    case JsonPhase::kString:
+    case JsonPhase::kName:
+      if (state.cursor.kind != CharCursor::Kind::kBetween) {
+        bytes->fill(true);
+        return;
+      }
+      allow("\"\\");
+      for (const JsonThread& t : state.threads) {
+        if (state.phase == JsonPhase::kString) {
+          follow(t.a, false);
+          continue;
+        }
+        follow(t.d, false);
+        const std::vector<std::string>& names = language_.object(t.frame->shape).names;
+        for (uint32_t i = t.a; i < t.b; ++i) {
+          if (names[i].size() > t.c) (*bytes)[static_cast<uint8_t>(names[i][t.c])] = true;
+        }
+      }
+      return;
+  }
 }
 
 }  // namespace decant

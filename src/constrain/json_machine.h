@@ -6,12 +6,14 @@
 // containers around it. A byte is refused when no thread can still be completed.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "constrain/char_cursor.h"
 #include "constrain/schema_language.h"
 
 namespace decant {
@@ -54,18 +56,9 @@ enum class JsonPhase : uint8_t {
   kEnd,          // after the whole value
 };
 
-// Where the bytes of a string's character stand.
-struct CharCursor {
-  enum class Kind : uint8_t { kBetween, kUtf8, kBackslash, kHex, kLowBackslash, kLowU, kLowHex } kind = Kind::kBetween;
-  uint8_t left = 0;   // bytes or hex digits to come
-  uint8_t total = 0;  // kUtf8: bytes of the character
-  uint32_t code = 0;  // so far
-  uint32_t high = 0;  // the first half of a surrogate pair
-  bool operator==(const CharCursor&) const = default;
-};
-
 struct JsonState {
   JsonPhase phase = JsonPhase::kValue;
+  bool bare = false;   // made by without_text()
   uint8_t blanks = 0;  // white space since the last other character: kNewline and the number of blanks
   CharCursor cursor;
   std::vector<JsonThread> threads;          // sorted, distinct
@@ -85,6 +78,22 @@ class JsonMachine {
   // Whether the text may end here.
   bool accepting(const JsonState& state);
   static bool same(const JsonState& a, const JsonState& b);
+
+  // For kString with the cursor between characters: whether all that is asked of the rest of the string is its length,
+  // the same of all threads and no more than `min` and `max` (RegexPool::kUnbounded) say.
+  bool only_length(const JsonState& state, int* min, int* max);
+  // The state behind the string's quote, wherever the string ends.
+  std::optional<JsonState> after_string(const JsonState& state);
+  // For kName with the cursor between characters: whether all names beyond the shape's are alike (one thread, no
+  // pattern, no witness, any text). Then the state behind the quote of such a name; its text is not kept.
+  bool other_names_alike(const JsonState& state);
+  std::optional<JsonState> after_other_name(const JsonState& state);
+  // Within a string, name or scalar: the state without the text that it carries for what ends it; nullopt if it carries
+  // none. Until a byte for which ends_text() is true it goes on to the same states, as far as refusing goes.
+  static std::optional<JsonState> without_text(const JsonState& state);
+  static bool ends_text(const JsonState& state, uint8_t byte);
+  // Bytes that step() may take here: all that it takes are among them.
+  void candidates(const JsonState& state, std::array<bool, 256>* bytes);
 
   // Of white space in one place: one line end, then this many blanks.
   static constexpr int kMaxBlanks = 60;

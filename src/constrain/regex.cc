@@ -346,6 +346,11 @@ void RegexPool::freeze() {
           return code < i.first;
         }))->second;
   }
+  beyond_ascii_.assign(representatives_.size(), false);
+  for (size_t i = 0; i < intervals_.size(); ++i) {
+    const uint32_t last = i + 1 < intervals_.size() ? intervals_[i + 1].first - 1 : kMaxCodePoint;
+    if (last >= 0x80) beyond_ascii_[intervals_[i].second] = true;
+  }
   const size_t class_words = (representatives_.size() + 63) / 64;
   class_sets_.assign(sets_.size(), std::vector<uint64_t>(class_words));
   for (const auto& [signature, c] : by_signature) {
@@ -481,6 +486,39 @@ RegexPool::FreeRun RegexPool::free_run(RegexId a) {
     }
     default: return {.set = 0, .length = 0};
   }
+}
+
+bool RegexPool::any_of_length(RegexId a, int* min, int* max) const {
+  const Node& n = nodes_[a];
+  if (n.kind == Kind::kRepeat && n.a == kAnyId) {
+    *min = n.min;
+    *max = n.max;
+    return true;
+  }
+  if (a == kAnyId || a == kEmptyId) {
+    *min = *max = a == kAnyId ? 1 : 0;
+    return true;
+  }
+  // any{2,5} any* and the like, which conjunctions of lengths leave.
+  if (n.kind == Kind::kConcat) {
+    int m1 = 0, m2 = 0, x1 = 0, x2 = 0;
+    if (!any_of_length(n.a, &m1, &x1) || !any_of_length(n.b, &m2, &x2)) return false;
+    *min = m1 + m2;
+    *max = x1 == kUnbounded || x2 == kUnbounded ? kUnbounded : x1 + x2;
+    return true;
+  }
+  if (n.kind == Kind::kAnd) {
+    *min = 0;
+    *max = kUnbounded;
+    for (uint32_t i = n.a; i < n.b; ++i) {
+      int m = 0, x = 0;
+      if (!any_of_length(lists_[i], &m, &x)) return false;
+      *min = std::max(*min, m);
+      if (x != kUnbounded) *max = *max == kUnbounded ? x : std::min(*max, x);
+    }
+    return true;
+  }
+  return false;
 }
 
 std::optional<std::vector<std::string>> RegexPool::enumerate(RegexId a, size_t limit) {

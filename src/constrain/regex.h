@@ -81,6 +81,7 @@ class RegexPool {
   int class_count() const { return static_cast<int>(representatives_.size()); }
   CharClassId class_of(uint32_t code) const;
   uint32_t representative(CharClassId c) const { return representatives_[c]; }
+  bool reaches_beyond_ascii(CharClassId c) const { return beyond_ascii_[c]; }
   // The classes of some character in [first, last], without repetition.
   void classes_in(uint32_t first, uint32_t last, std::vector<CharClassId>* out) const;
 
@@ -95,6 +96,8 @@ class RegexPool {
     int length = 0;    // 0: there is no such run; kUnbounded: of any length
   };
   FreeRun free_run(RegexId a);
+  // Whether the language is that of all texts of `min` to `max` characters (kUnbounded: no end).
+  bool any_of_length(RegexId a, int* min, int* max) const;
   bool in_set(uint32_t set, CharClassId c) const { return (class_sets_[set][c >> 6] >> (c & 63) & 1) != 0; }
 
   // All texts of a finite language of at most `limit` of them; nullopt for any other.
@@ -144,6 +147,7 @@ class RegexPool {
   std::array<CharClassId, 128> ascii_classes_{};
   std::vector<std::pair<uint32_t, CharClassId>> intervals_;  // first code point, class; ascending
   std::vector<uint32_t> representatives_;
+  std::vector<bool> beyond_ascii_;
   std::unordered_map<uint64_t, RegexId> derivatives_;
   std::vector<int8_t> live_;  // by id: -1 unknown, 0, 1
   int64_t given_up_ = 0;

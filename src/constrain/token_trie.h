@@ -64,6 +64,14 @@ class TokenTrie {
       mask->set(t);
     }
   }
+  void remove_from(const Node& node, TokenMask* mask) const {
+    if (node.token < 0) return;
+    mask->reset(node.token);
+    for (TokenId t = node.more != 0 ? aliases_[static_cast<size_t>(node.token)] : -1; t >= 0;
+         t = aliases_[static_cast<size_t>(t)]) {
+      mask->reset(t);
+    }
+  }
   size_t bytes() const;
 
  private:

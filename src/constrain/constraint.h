@@ -1,0 +1,49 @@
+// SPDX-FileCopyrightText: The Decant authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a text may go on with. A constraint is compiled once for a vocabulary and shared by requests; a state is a value
+// that is kept for as long as somebody wants to go on from it, as many times as they like.
+//
+//   DECANT_TRY(auto constraint, compile_json_schema(text, "schema.json", {}, vocabulary));
+//   ConstraintState state = constraint->start();
+//   ... constraint->mask(state) has a bit for every token that may come next, and for none else;
+//       constraint->accepting(state): the text may end here ...
+//   DECANT_TRY(state, constraint->advance(state, token));
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "constrain/token_trie.h"
+
+namespace decant {
+
+class ConstraintState {
+ public:
+  ConstraintState() = default;
+  explicit ConstraintState(std::shared_ptr<const void> value) : value_(std::move(value)) {}
+  const void* value() const { return value_.get(); }
+
+ private:
+  std::shared_ptr<const void> value_;
+};
+
+class Constraint {
+ public:
+  virtual ~Constraint() = default;
+
+  virtual ConstraintState start() = 0;
+  // Exactly the tokens after which the text can still be completed. Valid as long as the pointer is held.
+  virtual std::shared_ptr<const TokenMask> mask(const ConstraintState& state) = 0;
+  // kInvalidArgument for a token that the mask does not have.
+  virtual Result<ConstraintState> advance(const ConstraintState& state, TokenId token) = 0;
+  // Whether the text may end here.
+  virtual bool accepting(const ConstraintState& state) = 0;
+  // What was left out or could not be decided; for people.
+  virtual std::vector<std::string> warnings() const { return {}; }
+  virtual size_t bytes() const = 0;
+};
+
+}  // namespace decant

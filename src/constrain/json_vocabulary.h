@@ -1,0 +1,59 @@
+// SPDX-FileCopyrightText: The Decant authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// A vocabulary seen from within a JSON string: which tokens stay in it, by their length in characters, and which end
+// it, by what they go on with behind the quote. Made once for a vocabulary and shared by all constraints.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <vector>
+
+#include "constrain/token_trie.h"
+
+namespace decant {
+
+class JsonVocabulary {
+ public:
+  explicit JsonVocabulary(std::shared_ptr<const TokenTrie> trie);
+
+  const TokenTrie& trie() const { return *trie_; }
+  const std::shared_ptr<const TokenTrie>& shared_trie() const { return trie_; }
+  // The first node of each byte, or nodes().size().
+  uint32_t root(uint8_t byte) const { return roots_[byte]; }
+
+  // Tokens that stay in a string that takes `length` more characters (a character that is begun counts), any at all if
+  // it is negative.
+  const TokenMask& inside(int64_t length) const {
+    return length < 0 || length >= static_cast<int64_t>(inside_.size()) ? inside_.back()
+                                                                        : inside_[static_cast<size_t>(length)];
+  }
+
+  // Tokens that end the string: so many characters, the quote, and a tail. Those with an escape before the quote are in
+  // escaped() instead.
+  struct Ending {
+    TokenId token;
+    int32_t length;
+  };
+  struct Tail {
+    uint32_t first, last;  // in endings()
+    TokenMask all;         // of them
+  };
+  const TokenTrie& tail_trie() const { return *tail_trie_; }  // "token" i is tail i + 1; tail 0 is the empty one
+  const std::vector<Tail>& tails() const { return tails_; }
+  const std::vector<Ending>& endings() const { return endings_; }
+  const std::vector<TokenId>& escaped() const { return escaped_; }
+  int max_length() const { return static_cast<int>(inside_.size()) - 1; }
+  size_t bytes() const;
+
+ private:
+  std::shared_ptr<const TokenTrie> trie_;
+  std::array<uint32_t, 256> roots_{};
+  std::vector<TokenMask> inside_;  // by length; the last has all
+  std::unique_ptr<TokenTrie> tail_trie_;
+  std::vector<Tail> tails_;
+  std::vector<Ending> endings_;
+  std::vector<TokenId> escaped_;
+};
+
+}  // namespace decant
