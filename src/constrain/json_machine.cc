@@ -73,7 +73,7 @@ std::optional<JsonState> JsonMachine::made(JsonPhase phase, Threads threads, con
 }
 
 bool JsonMachine::same(const JsonState& x, const JsonState& y) {
-  if (x.hash != y.hash || x.phase != y.phase || x.blanks != y.blanks || x.bare != y.bare || !(x.cursor == y.cursor) ||
+  if (x.hash != y.hash || x.phase != y.phase || x.bare != y.bare || !(x.cursor == y.cursor) ||
       x.threads.size() != y.threads.size())
     return false;
   if (x.name != y.name && (!x.name || !y.name || *x.name != *y.name)) return false;
@@ -158,19 +158,22 @@ std::optional<JsonState> JsonMachine::step(const JsonState& state, uint8_t byte)
   return next;
 }
 
+std::optional<uint8_t> JsonMachine::add_blank(uint8_t blanks, uint8_t byte) {
+  if (byte == '\n') return (blanks & kNewline) != 0 ? std::nullopt : std::optional(kNewline);
+  if (byte == '\r' || (blanks & (kNewline - 1)) >= kMaxBlanks) return std::nullopt;
+  return static_cast<uint8_t>(blanks + 1);
+}
+
+bool JsonMachine::takes_blanks(const JsonState& state) {
+  return state.phase != JsonPhase::kString && state.phase != JsonPhase::kName && state.phase != JsonPhase::kScalar &&
+         state.phase != JsonPhase::kEnd;
+}
+
 std::optional<JsonState> JsonMachine::step_blank(const JsonState& state, uint8_t byte) {
-  const int blanks = state.blanks & (kNewline - 1);
+  const std::optional<uint8_t> blanks = add_blank(state.blanks, byte);
+  if (!blanks) return std::nullopt;
   JsonState next = state;
-  if (byte == '\n') {
-    if ((state.blanks & kNewline) != 0) return std::nullopt;
-    next.blanks = kNewline;
-  } else if (byte == '\r') {
-    return std::nullopt;
-  } else {
-    if (blanks >= kMaxBlanks) return std::nullopt;
-    next.blanks = static_cast<uint8_t>(state.blanks + 1);
-  }
-  next.hash = mix(state.hash, 0x100u + next.blanks);
+  next.blanks = *blanks;
   return next;
 }
 
@@ -830,20 +833,23 @@ void JsonMachine::candidates(const JsonState& state, std::array<bool, 256>* byte
   const auto allow = [&](std::string_view list) {
     for (const char c : list) (*bytes)[static_cast<uint8_t>(c)] = true;
   };
+  std::vector<int8_t> alive;
   const auto follow = [&](RegexId id, bool scalar) {
     if (id == pool.none()) return;
-    bool beyond = false;
-    for (int c = 0; c < pool.class_count(); ++c) {
-      const RegexId next = pool.derive(id, static_cast<CharClassId>(c));
-      if (next == pool.none() || !pool.live(next)) continue;
-      for (uint32_t b = 0; b < 128; ++b) {
-        if (pool.class_of(b) == c && (scalar || b >= 0x20)) (*bytes)[b] = true;
+    alive.assign(static_cast<size_t>(pool.class_count()), -1);
+    const auto is_alive = [&](CharClassId c) {
+      if (alive[c] < 0) {
+        const RegexId next = pool.derive(id, c);
+        alive[c] = next != pool.none() && pool.live(next) ? 1 : 0;
       }
-      beyond = beyond || pool.reaches_beyond_ascii(static_cast<CharClassId>(c));
+      return alive[c] != 0;
+    };
+    for (uint32_t b = scalar ? 0 : 0x20; b < 128; ++b) (*bytes)[b] = (*bytes)[b] || is_alive(pool.class_of(b));
+    bool beyond = false;
+    for (int c = 0; c < pool.class_count() && !beyond && !scalar; ++c) {
+      beyond = pool.reaches_beyond_ascii(static_cast<CharClassId>(c)) && is_alive(static_cast<CharClassId>(c));
     }
-    if (beyond && !scalar) {
-      for (uint32_t b = 0xC2; b <= 0xF4; ++b) (*bytes)[b] = true;
-    }
+    for (uint32_t b = 0xC2; b <= 0xF4 && beyond; ++b) (*bytes)[b] = true;
   };
   switch (state.phase) {
     case JsonPhase::kEnd: return;

@@ -79,6 +79,10 @@ class JsonMachine {
   bool accepting(const JsonState& state);
   static bool same(const JsonState& a, const JsonState& b);
 
+  // White space between tokens of the text changes nothing but how much more of it may follow.
+  static bool takes_blanks(const JsonState& state);
+  static std::optional<uint8_t> add_blank(uint8_t blanks, uint8_t byte);
+
   // For kString with the cursor between characters: whether all that is asked of the rest of the string is its length,
   // the same of all threads and no more than `min` and `max` (RegexPool::kUnbounded) say.
   bool only_length(const JsonState& state, int* min, int* max);

@@ -10,10 +10,6 @@
 
 namespace decant {
 JsonVocabulary::JsonVocabulary(std::shared_ptr<const TokenTrie> trie) : trie_(std::move(trie)) {
-  const std::span<const TokenTrie::Node> nodes = trie_->nodes();
-  roots_.fill(static_cast<uint32_t>(nodes.size()));
-  for (uint32_t i = 0; i < nodes.size(); i = nodes[i].end) roots_[nodes[i].byte] = i;
-
   std::map<std::string, std::vector<Ending>> by_tail;
   std::vector<std::pair<int32_t, TokenId>> lengths;
   int32_t longest = 0;
@@ -59,11 +55,62 @@ JsonVocabulary::JsonVocabulary(std::shared_ptr<const TokenTrie> trie) : trie_(st
     if (!tail.empty()) tail_texts.push_back(tail);  // the empty one comes first
   }
   tail_trie_ = std::make_unique<TokenTrie>(tail_texts);
+  make_slices();
+}
+
+void JsonVocabulary::make_slices() {
+  constexpr std::string_view kDigits = "0123456789", kLower = "abcdefghijklmnopqrstuvwxyz",
+                             kUpper = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+  std::string printable;
+  for (char c = ' '; c <= '~'; ++c) {
+    if (c != '"' && c != '\\') printable += c;
+  }
+  const auto join = [](std::initializer_list<std::string_view> parts) {
+    std::string text;
+    for (const std::string_view p : parts) text += p;
+    return text;
+  };
+  // Characters that patterns of identifiers, paths and words are made of.
+  const std::pair<std::string, bool> sets[] = {{printable, true},
+                                               {printable, false},
+                                               {join({kDigits, kLower, kUpper, "_-./:"}), false},
+                                               {join({kDigits, kLower, kUpper, "_"}), false},
+                                               {join({kDigits, kLower, kUpper}), false},
+                                               {join({kDigits, kLower}), false},
+                                               {join({kLower, kUpper}), false}};
+  for (const auto& [chars, beyond] : sets) {
+    Slice slice{.ascii = {}, .beyond = beyond, .longest = 0, .mask = TokenMask(trie_->vocab_size()), .rest = nullptr};
+    for (const char c : chars) slice.ascii[static_cast<size_t>(c)] = true;
+    for (TokenId t = 0; t < trie_->vocab_size(); ++t) {
+      const std::string_view text = trie_->bytes_of(t);
+      if (text.empty()) continue;
+      CharCursor cursor;
+      int32_t length = 0;
+      bool inside = true;
+      for (size_t i = 0; i < text.size() && inside; ++i) {
+        switch (feed(&cursor, static_cast<uint8_t>(text[i]))) {
+          case Fed::kChar:
+            inside = cursor.code < 128 ? slice.ascii[cursor.code] : beyond;
+            ++length;
+            break;
+          case Fed::kMore: inside = cursor.kind == CharCursor::Kind::kUtf8 && beyond; break;
+          default: inside = false;
+        }
+      }
+      if (!inside) continue;
+      slice.mask.set(t);
+      slice.longest = std::max(slice.longest, length + (cursor.kind == CharCursor::Kind::kBetween ? 0 : 1));
+    }
+    slice.rest = std::make_unique<TokenTrie>(*trie_, slice.mask);
+    slices_.push_back(std::move(slice));
+  }
 }
 
 size_t JsonVocabulary::bytes() const {
   const size_t mask = static_cast<size_t>(trie_->vocab_size()) / 8;
-  return trie_->bytes() + (inside_.size() + tails_.size()) * mask + endings_.size() * sizeof(Ending) +
+  size_t rest = 0;
+  for (const Slice& s : slices_) rest += s.rest->nodes().size() * sizeof(TokenTrie::Node) + mask;
+  return rest + trie_->bytes() + (inside_.size() + tails_.size()) * mask + endings_.size() * sizeof(Ending) +
          tail_trie_->bytes();
 }
 

@@ -19,8 +19,6 @@ class JsonVocabulary {
 
   const TokenTrie& trie() const { return *trie_; }
   const std::shared_ptr<const TokenTrie>& shared_trie() const { return trie_; }
-  // The first node of each byte, or nodes().size().
-  uint32_t root(uint8_t byte) const { return roots_[byte]; }
 
   // Tokens that stay in a string that takes `length` more characters (a character that is begun counts), any at all if
   // it is negative.
@@ -43,17 +41,30 @@ class JsonVocabulary {
   const std::vector<Tail>& tails() const { return tails_; }
   const std::vector<Ending>& endings() const { return endings_; }
   const std::vector<TokenId>& escaped() const { return escaped_; }
+
+  // Tokens of these characters alone, and a trie of all others. Where a string may go on with any number of such
+  // characters only the others need a walk.
+  struct Slice {
+    std::array<bool, 128> ascii;
+    bool beyond;      // and all characters beyond ASCII
+    int32_t longest;  // in characters
+    TokenMask mask;
+    std::unique_ptr<TokenTrie> rest;
+  };
+  const std::vector<Slice>& slices() const { return slices_; }  // the largest first
   int max_length() const { return static_cast<int>(inside_.size()) - 1; }
   size_t bytes() const;
 
  private:
+  void make_slices();
+
   std::shared_ptr<const TokenTrie> trie_;
-  std::array<uint32_t, 256> roots_{};
   std::vector<TokenMask> inside_;  // by length; the last has all
   std::unique_ptr<TokenTrie> tail_trie_;
   std::vector<Tail> tails_;
   std::vector<Ending> endings_;
   std::vector<TokenId> escaped_;
+  std::vector<Slice> slices_;
 };
 
 }  // namespace decant

@@ -49,23 +49,29 @@ class SchemaConstraint final : public Constraint {
     }
     if (!machine_.language().status().ok()) return machine_.language().status();
     if (text.empty() || id == kDead) return Status::invalid_argument("token {} may not come here", token);
-    return ConstraintState(states_[id].state);
+    if ((id & 0xFF) == 0) return ConstraintState(states_[id >> 8].state);
+    auto state_with_blanks = std::make_shared<JsonState>(at(id));
+    state_with_blanks->blanks = static_cast<uint8_t>(id);
+    return ConstraintState(std::shared_ptr<const JsonState>(std::move(state_with_blanks)));
   }
 
   std::shared_ptr<const TokenMask> mask(const ConstraintState& state) override {
     const std::lock_guard lock(mutex_);
     make_room();
     const uint32_t id = intern(of(state));
-    if (states_[id].mask) return states_[id].mask;
+    const auto blanks = static_cast<uint8_t>(id);
+    for (const auto& [b, known] : states_[id >> 8].masks) {
+      if (b == blanks) return known;
+    }
     const size_t size = static_cast<size_t>(vocabulary_->trie().vocab_size()) / 8;
     if (mask_bytes_ + size > std::max(kMaxMaskBytes, 8 * size)) {
-      for (Entry& e : states_) e.mask.reset();
+      for (Entry& e : states_) e.masks.clear();
       mask_bytes_ = 0;
     }
     mask_bytes_ += size;
     auto mask = std::make_shared<TokenMask>(vocabulary_->trie().vocab_size());
     fill(id, mask.get());
-    states_[id].mask = mask;
+    states_[id >> 8].masks.emplace_back(blanks, mask);
     return mask;
   }
 
@@ -76,10 +82,12 @@ class SchemaConstraint final : public Constraint {
   }
 
  private:
+  // A state without its white space; an id is its place and, in the low byte, JsonState::blanks.
   struct Entry {
     std::shared_ptr<const JsonState> state;
-    std::shared_ptr<const TokenMask> mask;
-    std::unique_ptr<std::array<uint32_t, 256>> row;  // transitions
+    bool takes_blanks;
+    std::vector<std::pair<uint8_t, std::shared_ptr<const TokenMask>>> masks;  // by blanks
+    std::unique_ptr<std::array<uint32_t, 256>> row;                           // transitions
   };
 
   static const JsonState& of(const ConstraintState& state) { return *static_cast<const JsonState*>(state.value()); }
@@ -88,17 +96,21 @@ class SchemaConstraint final : public Constraint {
     const auto [begin, end] = ids_.equal_range(state.hash);
     for (auto it = begin; it != end; ++it) {
       const JsonState& known = *states_[it->second].state;
-      if (&known == &state || JsonMachine::same(known, state)) return it->second;
+      if (&known == &state || JsonMachine::same(known, state)) return it->second << 8 | state.blanks;
     }
-    return add(JsonState(state));
+    JsonState own(state);
+    own.blanks = 0;
+    const bool takes_blanks = JsonMachine::takes_blanks(own);
+    states_.push_back({.state = std::make_shared<const JsonState>(std::move(own)),
+                       .takes_blanks = takes_blanks,
+                       .masks = {},
+                       .row = nullptr});
+    const auto at = static_cast<uint32_t>(states_.size()) - 1;
+    ids_.emplace(state.hash, at);
+    return at << 8 | state.blanks;
   }
-  uint32_t add(JsonState state) {
-    const size_t hash = state.hash;
-    states_.push_back({.state = std::make_shared<const JsonState>(std::move(state)), .mask = nullptr, .row = nullptr});
-    const auto id = static_cast<uint32_t>(states_.size()) - 1;
-    ids_.emplace(hash, id);
-    return id;
-  }
+  const JsonState& at(uint32_t id) const { return *states_[id >> 8].state; }
+
   // Only between masks: ids would change under a walk.
   void make_room() {
     if (states_.size() >= kMaxStates) {
@@ -115,18 +127,23 @@ class SchemaConstraint final : public Constraint {
   }
 
   uint32_t step(uint32_t id, uint8_t byte) {
-    if (!states_[id].row) {
-      states_[id].row = std::make_unique<std::array<uint32_t, 256>>();
-      states_[id].row->fill(kUnknown);
+    Entry& entry = states_[id >> 8];
+    if (entry.takes_blanks && (byte == ' ' || byte == '\n' || byte == '\t' || byte == '\r')) {
+      const std::optional<uint8_t> blanks = JsonMachine::add_blank(static_cast<uint8_t>(id), byte);
+      return blanks ? (id & ~0xFFu) | *blanks : kDead;
+    }
+    if (!entry.row) {
+      entry.row = std::make_unique<std::array<uint32_t, 256>>();
+      entry.row->fill(kUnknown);
       ++rows_;
     }
-    const uint32_t known = (*states_[id].row)[byte];
-    return known != kUnknown ? known : step_anew(id, byte);
+    const uint32_t known = (*entry.row)[byte];
+    return known != kUnknown ? known : step_anew(id >> 8, byte);
   }
-  uint32_t step_anew(uint32_t id, uint8_t byte) {
-    const std::optional<JsonState> next = machine_.step(*states_[id].state, byte);
+  uint32_t step_anew(uint32_t place, uint8_t byte) {
+    const std::optional<JsonState> next = machine_.step(*states_[place].state, byte);
     const uint32_t result = next ? intern(*next) : kDead;
-    (*states_[id].row)[byte] = result;
+    (*states_[place].row)[byte] = result;
     return result;
   }
 
@@ -153,8 +170,8 @@ class SchemaConstraint final : public Constraint {
 
   // The same for a state that carries text with it: within the string or number that it is in, states are followed
   // without it, or every node would have its own; what ends the string is followed from the beginning, with it.
-  void walk_with_text(uint32_t begin, uint32_t end, uint32_t full, uint32_t bare, TokenMask* mask) {
-    const TokenTrie& trie = vocabulary_->trie();
+  void walk_with_text(const TokenTrie& trie, uint32_t begin, uint32_t end, uint32_t full, uint32_t bare,
+                      TokenMask* mask) {
     const std::span<const TokenTrie::Node> nodes = trie.nodes();
     std::vector<std::pair<uint32_t, uint32_t>> open = {{end, bare}};
     std::string path;
@@ -162,7 +179,7 @@ class SchemaConstraint final : public Constraint {
       while (open.back().first <= i) open.pop_back();
       path.resize(open.size() - 1);
       const TokenTrie::Node& node = nodes[i];
-      if (JsonMachine::ends_text(*states_[open.back().second].state, node.byte)) {
+      if (JsonMachine::ends_text(at(open.back().second), node.byte)) {
         uint32_t at = full;
         for (size_t k = 0; k < path.size() && at != kDead; ++k) at = step(at, static_cast<uint8_t>(path[k]));
         if (at != kDead) walk(trie, i, node.end, at, mask);
@@ -183,19 +200,56 @@ class SchemaConstraint final : public Constraint {
 
   void walk_all(uint32_t id, TokenMask* mask) {
     std::array<bool, 256> bytes;
-    machine_.candidates(*states_[id].state, &bytes);
-    const std::span<const TokenTrie::Node> nodes = vocabulary_->trie().nodes();
-    const std::optional<JsonState> bare = JsonMachine::without_text(*states_[id].state);
+    const std::shared_ptr<const JsonState> state = states_[id >> 8].state;
+    machine_.candidates(*state, &bytes);
+    const JsonVocabulary::Slice* slice = slice_of(*state);
+    if (slice != nullptr) *mask |= slice->mask;
+    const TokenTrie& trie = slice != nullptr ? *slice->rest : vocabulary_->trie();
+    const std::span<const TokenTrie::Node> nodes = trie.nodes();
+    const std::optional<JsonState> bare = JsonMachine::without_text(*state);
     const uint32_t bare_id = bare ? intern(*bare) : kDead;
     for (uint32_t b = 0; b < 256; ++b) {
-      const uint32_t root = vocabulary_->root(static_cast<uint8_t>(b));
+      const uint32_t root = trie.root(static_cast<uint8_t>(b));
       if (!bytes[b] || root >= nodes.size()) continue;
       if (bare) {
-        walk_with_text(root, nodes[root].end, id, bare_id, mask);
+        walk_with_text(trie, root, nodes[root].end, id, bare_id, mask);
       } else {
-        walk(vocabulary_->trie(), root, nodes[root].end, id, mask);
+        walk(trie, root, nodes[root].end, id, mask);
       }
     }
+  }
+
+  // The largest slice all of whose tokens may come; null if there is none.
+  const JsonVocabulary::Slice* slice_of(const JsonState& state) {
+    const bool is_string = state.phase == JsonPhase::kString;
+    if ((!is_string && state.phase != JsonPhase::kName) || state.cursor.kind != CharCursor::Kind::kBetween)
+      return nullptr;
+    size_t best = vocabulary_->slices().size();
+    for (const JsonThread& t : state.threads) best = std::min(best, slice_of(is_string ? t.a : t.d));
+    return best < vocabulary_->slices().size() ? &vocabulary_->slices()[best] : nullptr;
+  }
+  size_t slice_of(RegexId id) {
+    const auto [it, is_new] = slice_of_.emplace(id, vocabulary_->slices().size());
+    if (!is_new) return it->second;
+    RegexPool& pool = machine_.language().pool();
+    const RegexPool::FreeRun run = pool.free_run(id);
+    for (size_t i = 0; i < vocabulary_->slices().size(); ++i) {
+      const JsonVocabulary::Slice& slice = vocabulary_->slices()[i];
+      const bool long_enough = run.length == RegexPool::kUnbounded || run.length >= slice.longest;
+      // A character that leads back to the same language may come any number of times.
+      const auto free = [&](CharClassId c) {
+        return (long_enough && run.length != 0 && pool.in_set(run.set, c)) || pool.derive(id, c) == id;
+      };
+      bool all = id != pool.none();
+      for (uint32_t c = 0; c < 128 && all; ++c) all = !slice.ascii[c] || free(pool.class_of(c));
+      for (int c = 0; c < pool.class_count() && all && slice.beyond; ++c) {
+        all = !pool.reaches_beyond_ascii(static_cast<CharClassId>(c)) || free(static_cast<CharClassId>(c));
+      }
+      if (!all) continue;
+      it->second = i;
+      break;
+    }
+    return it->second;
   }
 
   // Which tails the state behind a quote takes.
@@ -239,7 +293,7 @@ class SchemaConstraint final : public Constraint {
   }
 
   void fill(uint32_t id, TokenMask* mask) {
-    const std::shared_ptr<const JsonState> state = states_[id].state;
+    const std::shared_ptr<const JsonState> state = states_[id >> 8].state;
     int min = 0, max = 0;
     if (machine_.only_length(*state, &min, &max)) {
       *mask |= vocabulary_->inside(max);
@@ -277,7 +331,7 @@ class SchemaConstraint final : public Constraint {
     for (size_t i = 0; i <= text.size(); ++i) {
       const auto byte = static_cast<uint8_t>(i < text.size() ? text[i] : '"');
       if (i < text.size() && (byte == '"' || byte == '\\' || byte < 0x20)) return;  // written with an escape
-      at = i == 0 ? vocabulary_->root(byte) : begin;
+      at = i == 0 ? vocabulary_->trie().root(byte) : begin;
       while (i > 0 && at < end && nodes[at].byte < byte) at = nodes[at].end;
       if (at >= end || nodes[at].byte != byte) return;
       begin = at + 1;
@@ -301,6 +355,7 @@ class SchemaConstraint final : public Constraint {
   std::shared_ptr<const JsonState> start_;
   std::vector<Entry> states_;
   std::unordered_multimap<size_t, uint32_t> ids_;
+  std::unordered_map<RegexId, size_t> slice_of_;
   size_t rows_ = 0;
   std::unordered_map<uint32_t, std::vector<uint32_t>> tails_;  // by the state behind a quote
   std::vector<std::pair<uint32_t, uint32_t>> open_;

@@ -14,36 +14,44 @@ int64_t TokenMask::count() const {
 }
 
 TokenTrie::TokenTrie(const Tokenizer& tokenizer) : vocab_size_(tokenizer.vocab_size()) {
-  texts_.resize(static_cast<size_t>(vocab_size_));
+  std::vector<std::string> texts(static_cast<size_t>(vocab_size_));
   for (TokenId t = 0; t < vocab_size_; ++t) {
     const TokenKind kind = tokenizer.kind(t);
     if (kind == TokenKind::kControl || kind == TokenKind::kUnknown || kind == TokenKind::kUnused || tokenizer.is_end(t))
       continue;
-    texts_[static_cast<size_t>(t)] = tokenizer.piece(t);
+    texts[static_cast<size_t>(t)] = tokenizer.piece(t);
   }
-  build();
+  texts_ = std::make_shared<const std::vector<std::string>>(std::move(texts));
+  build(nullptr);
 }
 
-TokenTrie::TokenTrie(const std::vector<std::string_view>& texts) : vocab_size_(static_cast<int>(texts.size())) {
-  texts_.assign(texts.begin(), texts.end());
-  build();
+TokenTrie::TokenTrie(const std::vector<std::string_view>& texts)
+    : vocab_size_(static_cast<int>(texts.size())),
+      texts_(std::make_shared<const std::vector<std::string>>(texts.begin(), texts.end())) {
+  build(nullptr);
 }
 
-void TokenTrie::build() {
-  aliases_.assign(texts_.size(), -1);
+TokenTrie::TokenTrie(const TokenTrie& whole, const TokenMask& mask)
+    : vocab_size_(whole.vocab_size_), texts_(whole.texts_) {
+  build(&mask);
+}
+
+void TokenTrie::build(const TokenMask* without) {
+  const std::vector<std::string>& texts = *texts_;
   std::vector<TokenId> order;
   for (TokenId t = 0; t < vocab_size_; ++t) {
-    if (!texts_[static_cast<size_t>(t)].empty()) order.push_back(t);
+    if (!texts[static_cast<size_t>(t)].empty() && (without == nullptr || !without->test(t))) order.push_back(t);
   }
   std::sort(order.begin(), order.end(), [&](TokenId a, TokenId b) {
-    const int c = texts_[static_cast<size_t>(a)].compare(texts_[static_cast<size_t>(b)]);
+    const int c = texts[static_cast<size_t>(a)].compare(texts[static_cast<size_t>(b)]);
     return c != 0 ? c < 0 : a < b;
   });
   std::vector<uint32_t> path;  // the open nodes
   std::string_view last;
   for (const TokenId t : order) {
-    const std::string_view text = texts_[static_cast<size_t>(t)];
+    const std::string_view text = texts[static_cast<size_t>(t)];
     if (text == last) {
+      if (aliases_.empty()) aliases_.assign(texts.size(), -1);
       TokenId previous = nodes_[path.back()].token;
       nodes_[path.back()].more = 1;
       while (aliases_[static_cast<size_t>(previous)] >= 0) previous = aliases_[static_cast<size_t>(previous)];
@@ -64,11 +72,14 @@ void TokenTrie::build() {
     last = text;
   }
   for (const uint32_t open : path) nodes_[open].end = static_cast<uint32_t>(nodes_.size());
+  nodes_.shrink_to_fit();
+  roots_.fill(static_cast<uint32_t>(nodes_.size()));
+  for (uint32_t i = 0; i < nodes_.size(); i = nodes_[i].end) roots_[nodes_[i].byte] = i;
 }
 
 size_t TokenTrie::bytes() const {
   size_t total = nodes_.capacity() * sizeof(Node) + aliases_.capacity() * sizeof(TokenId);
-  for (const std::string& text : texts_) total += sizeof(std::string) + (text.capacity() > 15 ? text.capacity() : 0);
+  for (const std::string& text : *texts_) total += sizeof(std::string) + (text.capacity() > 15 ? text.capacity() : 0);
   return total;
 }
 

@@ -5,9 +5,12 @@
 // tokens that continue with it. And sets of tokens.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -45,6 +48,8 @@ class TokenTrie {
   explicit TokenTrie(const Tokenizer& tokenizer);
   // Token i stands for texts[i]; "" for none.
   explicit TokenTrie(const std::vector<std::string_view>& texts);
+  // Of `whole`, the tokens that `mask` does not have.
+  TokenTrie(const TokenTrie& whole, const TokenMask& mask);
 
   struct Node {
     uint32_t end;   // behind the subtree
@@ -54,7 +59,9 @@ class TokenTrie {
   };
   std::span<const Node> nodes() const { return nodes_; }
   int vocab_size() const { return vocab_size_; }
-  std::string_view bytes_of(TokenId token) const { return texts_[static_cast<size_t>(token)]; }
+  std::string_view bytes_of(TokenId token) const { return (*texts_)[static_cast<size_t>(token)]; }
+  // The first node of each byte, or nodes().size().
+  uint32_t root(uint8_t byte) const { return roots_[byte]; }
   // Sets the token that ends at the node, and those of the same bytes.
   void add_to(const Node& node, TokenMask* mask) const {
     if (node.token < 0) return;
@@ -75,10 +82,11 @@ class TokenTrie {
   size_t bytes() const;
 
  private:
-  void build();
+  void build(const TokenMask* without);
 
   int vocab_size_ = 0;
-  std::vector<std::string> texts_;
+  std::shared_ptr<const std::vector<std::string>> texts_;
+  std::array<uint32_t, 256> roots_{};
   std::vector<Node> nodes_;
   std::vector<TokenId> aliases_;  // the next token of the same bytes, or -1
 };
