@@ -53,8 +53,9 @@ class TreeBuilder {
     object.members.push_back({std::move(value), JsonNode()});
     return true;
   }
-  bool parse_error(size_t position, const std::string&, const nlohmann::detail::exception&) {
+  bool parse_error(size_t position, const std::string&, const nlohmann::detail::exception& error) {
     position_ = position;
+    if (error.id == 406) status_ = Status::unsupported("a number too large for a double");
     return false;
   }
 
