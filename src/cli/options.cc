@@ -460,8 +460,16 @@ std::function<Result<Command>()> define_run(Adder& add) {
               "log-probabilities of each token and of the K likeliest, in the JSON report", "none");
   add_model(add, &o->model, "tokens of prompt and answer together; 0: what the model was trained for");
   add_lora(add, &o->model);
+  add.group("Structure")
+      .value("--json-schema", "FILE|TEXT", "the answer is JSON that is valid for this schema (drafts 4 to 2020-12)",
+             [o](CLI::Option* option, const std::string& text) {
+               if (text.empty()) refuse(option, "a file name or a schema", text);
+               o->json_schema = text;
+             });
+  add.flag("--lenient", &o->lenient, "leave out keywords of the schema that are not supported, with a warning");
   add_sampling(add, &o->answer);
   return [o]() -> Result<Command> {
+    if (o->lenient && o->json_schema.empty()) return Status::invalid_argument("--lenient needs --json-schema");
     if (o->logprobs >= 0 && o->json.empty())
       return Status::invalid_argument("--logprobs needs --json FILE (or --json -)");
     if (o->raw && o->answer.system) {
@@ -648,6 +656,35 @@ std::function<Result<Command>()> define_convert(Adder& add) {
   };
 }
 
+std::function<Result<Command>()> define_eval(Adder& add) {
+  auto o = std::make_shared<EvalOptions>();
+  add.value("what", "", "maskbench, or jsonschema-suite (which needs no model)",
+            [o](CLI::Option* option, const std::string& text) {
+              if (text != "maskbench" && text != "jsonschema-suite")
+                refuse(option, "maskbench or jsonschema-suite", text);
+              o->what = text;
+            })
+      ->required();
+  add.choices(add.app()->get_option("what"), {"maskbench", "jsonschema-suite"});
+  add.value("--data", "DIR", "MaskBench's .jsonl or .jsonl.gz files; the suite's folder with tests and remotes",
+            [o](CLI::Option*, const std::string& text) { o->data = text; })
+      ->required();
+  add.value("--draft", "DRAFT", "of the suite: 2020-12, 2019-09, 7, 6 or 4 (default: 2020-12)",
+            [o](CLI::Option* option, const std::string& text) {
+              if (text != "2020-12" && text != "2019-09" && text != "7" && text != "6" && text != "4") {
+                refuse(option, "2020-12, 2019-09, 7, 6 or 4", text);
+              }
+              o->draft = text;
+            });
+  add.flag("--optional", &o->optional,
+           "the suite's optional tests, with formats asserted, instead of the required ones");
+  add.integer("--every", &o->every, 1, 1000000, "take each N-th schema of MaskBench", "1");
+  add.value("-m,--model", "MODEL", "whose vocabulary masks are for (default: smollm2)",
+            [o](CLI::Option*, const std::string& text) { o->model = text; });
+  add_json(add, &o->json);
+  return command_of(o);
+}
+
 std::function<Result<Command>()> define_pull(Adder& add) {
   auto o = std::make_shared<PullOptions>();
   std::string names;
@@ -785,6 +822,13 @@ const Definition kDefinitions[] = {
      "  decant convert Qwen3-0.6B qwen3-0.6b-q8_0.gguf --type q8_0\n"
      "  decant convert model.gguf model-checkpoint --type bf16 --shard-size 2G\n",
      define_convert},
+    {"eval", "measure constrained decoding on public benchmarks",
+     "Everything runs in one thread; times are CPU time.\n\n"
+     "Examples:\n"
+     "  decant eval maskbench --data maskbench\n"
+     "  decant eval maskbench --data maskbench -m gemma3-270m --every 5 --json report.json\n"
+     "  decant eval jsonschema-suite --data JSON-Schema-Test-Suite --draft 7\n",
+     define_eval},
     {"pull", "fetch a model, verify it and keep it in the cache",
      "FILE is a path in the repository or a quantization such as Q4_K_M; without it: safetensors, else the GGUF file\n"
      "of Q4_K_M, Q8_0 or the only one. Then `-m OWNER/NAME[@REVISION][:FILE]` takes the model. HF_TOKEN is the hub's\n"

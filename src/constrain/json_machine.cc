@@ -87,7 +87,9 @@ bool JsonMachine::same(const JsonState& x, const JsonState& y) {
 std::optional<JsonState> JsonMachine::start() {
   const GoalId goal = language_.root_goal();
   if (!language_.satisfiable(goal) || !language_.status().ok()) return std::nullopt;
-  return made(JsonPhase::kValue, {{.a = goal, .frame = nullptr}}, {});
+  std::optional<JsonState> state = made(JsonPhase::kValue, {{.a = goal, .frame = nullptr}}, {});
+  if (state) state->blanks = kNewline + kMaxIndent;  // none before the whole value
+  return state;
 }
 
 bool JsonMachine::accepting(const JsonState& state) {
@@ -160,7 +162,8 @@ std::optional<JsonState> JsonMachine::step(const JsonState& state, uint8_t byte)
 
 std::optional<uint8_t> JsonMachine::add_blank(uint8_t blanks, uint8_t byte) {
   if (byte == '\n') return (blanks & kNewline) != 0 ? std::nullopt : std::optional(kNewline);
-  if (byte == '\r' || (blanks & (kNewline - 1)) >= kMaxBlanks) return std::nullopt;
+  const int most = (blanks & kNewline) != 0 ? kMaxIndent : kMaxBlanks;
+  if (byte == '\r' || (blanks & (kNewline - 1)) >= most) return std::nullopt;
   return static_cast<uint8_t>(blanks + 1);
 }
 

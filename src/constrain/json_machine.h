@@ -99,8 +99,8 @@ class JsonMachine {
   // Bytes that step() may take here: all that it takes are among them.
   void candidates(const JsonState& state, std::array<bool, 256>* bytes);
 
-  // Of white space in one place: one line end, then this many blanks.
-  static constexpr int kMaxBlanks = 60;
+  // White space in one place, bounded since models are fond of it: a blank, or a line end and an indentation.
+  static constexpr int kMaxBlanks = 1, kMaxIndent = 60;
 
  private:
   using Threads = std::vector<JsonThread>;

@@ -46,7 +46,7 @@ TEST(JsonMachine, AnyJson) {
          {"null", "true", "-1.5e+10", "\"a\\u00e9\\n\\ud83d\\ude42\"", "[]", "{}", "[1, {\"a\": [null]}]",
           "{\"a\":1,\n \"b\":{}}"},
          {"nul1", "01", "[1,]", "{,}", "{\"a\":1,}", "{\"a\" 1}", "\"\\x\"", "\"\\ud83dx\"", "\"\t\"", "\"\xff\"", "[}",
-          "{\"a\":1,\"a\":2}", "1 "});
+          "{\"a\":1,\"a\":2}", "1 ", " 1", "\n{}", "[  1", "[\n\n1"});
   EXPECT_EQ(check("true", "[1"), Verdict::kUnfinished);
   EXPECT_EQ(check("true", "12"), Verdict::kAccepted);
   EXPECT_EQ(check("true", "-"), Verdict::kUnfinished);

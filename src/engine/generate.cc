@@ -3,6 +3,7 @@
 #include "engine/generate.h"
 
 #include <algorithm>
+#include <bit>
 #include <chrono>
 #include <optional>
 
@@ -43,6 +44,7 @@ class Running {
     }
     DECANT_TRY(sampler_, Sampler::create(request_.sampler, engine_.model().config().vocab_size));
     state_ = sampler_->start(request_.prompt);
+    if (request_.constraint) constraint_state_ = request_.constraint->start();
     KvCache& cache = engine_.cache();
     sequence_ = request_.sequence;
     if (sequence_ == -1) {
@@ -120,17 +122,23 @@ class Running {
  private:
   void draw(std::span<const float> logits) {
     const auto position = static_cast<uint32_t>(request_.prompt.size() + result_.tokens.size());
-    Result<Draw> drawn = sampler_->draw(logits, state_, position, request_.sample, request_.n_logprobs);
-    if (!drawn.ok()) return fail(std::move(drawn).status());
-    if (result_.tokens.empty()) {
-      first_ = Clock::now();
-      result_.prefill_seconds = seconds_between(begin_, first_);
+    if (request_.constraint && !fill_mask(logits.size())) {
+      start_answer();
+      return finish(FinishReason::kStop);
     }
+    Result<Draw> drawn = sampler_->draw(logits, state_, position, request_.sample, request_.n_logprobs, mask_);
+    if (!drawn.ok()) return fail(std::move(drawn).status());
+    start_answer();
     const TokenId token = drawn->token;
     if (std::find(request_.end_tokens.begin(), request_.end_tokens.end(), token) != request_.end_tokens.end()) {
       return finish(FinishReason::kStop);
     }
     state_ = sampler_->advance(state_, *drawn);
+    if (request_.constraint) {
+      Result<ConstraintState> next = request_.constraint->advance(constraint_state_, token);
+      if (!next.ok()) return fail(std::move(next).status());
+      constraint_state_ = *std::move(next);
+    }
     result_.tokens.push_back(token);
     if (request_.n_logprobs >= 0) result_.draws.push_back(*drawn);
     last_ = token;
@@ -143,11 +151,39 @@ class Running {
     }
   }
 
+  void start_answer() {
+    if (!result_.tokens.empty() || first_ != Clock::time_point{}) return;
+    first_ = Clock::now();
+    result_.prefill_seconds = seconds_between(begin_, first_);
+  }
+
+  // What may come next, for the sampler; false if nothing may but the end.
+  bool fill_mask(size_t vocab_size) {
+    mask_.assign(vocab_size, 0);
+    const std::shared_ptr<const TokenMask> allowed = request_.constraint->mask(constraint_state_);
+    const std::span<const uint64_t> words = allowed->words();
+    bool any = false;
+    for (size_t w = 0; w < words.size(); ++w) {
+      for (uint64_t bits = words[w]; bits != 0; bits &= bits - 1) {
+        const size_t token = w * 64 + static_cast<size_t>(std::countr_zero(bits));
+        if (token < vocab_size) mask_[token] = 1;
+        any = true;
+      }
+    }
+    if (!request_.constraint->accepting(constraint_state_)) return true;
+    for (const TokenId end : request_.end_tokens) {
+      if (end >= 0 && static_cast<size_t>(end) < vocab_size) mask_[static_cast<size_t>(end)] = 1;
+    }
+    return any;
+  }
+
   Engine& engine_;
   GenerateRequest& request_;
   GenerateResult& result_;
   std::optional<Sampler> sampler_;
   SamplerState state_;
+  ConstraintState constraint_state_;
+  std::vector<uint8_t> mask_;
   SequenceId sequence_ = -1;
   bool owns_sequence_ = false;
   bool done_ = false;

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "constrain/constraint.h"
 #include "engine/engine.h"
 #include "sample/sampler.h"
 
@@ -35,6 +36,9 @@ struct GenerateRequest {
   int n_logprobs = -1;  // -1: none; k >= 0: the token's and the k likeliest tokens' log-probabilities
   std::vector<std::shared_ptr<const Overlay>> overlays;  // LoRA adapters for this request
   std::vector<TokenId> end_tokens;                       // drawing one ends the answer
+  // Only tokens that it allows are drawn, and an end token only where the text may end; where nothing else may come the
+  // answer ends with kStop by itself. Made for the model's vocabulary; may be shared by requests.
+  std::shared_ptr<Constraint> constraint;
   // An existing sequence whose committed rows are the first tokens of `prompt` (a chat's history); -1: a new sequence.
   // The request's rows stay in it when it was given, so the next turn continues where this one ended.
   SequenceId sequence = -1;
