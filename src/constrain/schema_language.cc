@@ -894,22 +894,37 @@ bool SchemaLanguage::satisfiable(GoalId id) {
     lowest_open_ = std::min(lowest_open_, static_cast<size_t>(it - open_.begin()));
     return false;
   }
+  if (const auto it = assumed_.find(id); it != assumed_.end()) {
+    lowest_open_ = std::min(lowest_open_, it->second);
+    return false;
+  }
   if (open_.size() > kMaxOpen) return true;
   if (strings(id) != pool().none() || scalars(id) != pool().none()) {
     satisfiable_.emplace(id, true);
     return true;
   }
-  const size_t depth = open_.size();
+  const size_t depth = open_.size(), first_assumed = assumed_order_.size();
   open_.push_back(id);
   const size_t before = std::exchange(lowest_open_, SIZE_MAX);
   bool possible = false;
   for (const ShapeId s : std::vector<ShapeId>(arrays(id))) possible = possible || array_possible(array(s));
   for (const ShapeId s : std::vector<ShapeId>(objects(id))) possible = possible || object_possible(object(s));
   open_.pop_back();
-  // What was only assumed about goals further out is not kept.
-  if (possible || lowest_open_ >= depth) satisfiable_.emplace(id, possible);
-  const size_t own = possible || lowest_open_ >= depth ? SIZE_MAX : lowest_open_;
-  lowest_open_ = std::min(before, own);
+  // "No" that rests on goals further out is kept as long as they are open. What rested on this one holds if it is "no"
+  // for good, and has to be asked again if it is "yes".
+  const bool settled = possible || lowest_open_ >= depth;
+  if (settled) {
+    for (size_t i = first_assumed; i < assumed_order_.size(); ++i) {
+      if (!possible) satisfiable_.emplace(assumed_order_[i], false);
+      assumed_.erase(assumed_order_[i]);
+    }
+    assumed_order_.resize(first_assumed);
+    satisfiable_.emplace(id, possible);
+  } else {
+    assumed_.emplace(id, lowest_open_);
+    assumed_order_.push_back(id);
+  }
+  lowest_open_ = std::min(before, settled ? SIZE_MAX : lowest_open_);
   return possible;
 }
 

@@ -180,6 +180,8 @@ class SchemaLanguage {
   std::map<GoalId, bool> satisfiable_;
   std::vector<GoalId> open_;  // goals whose satisfiability is being asked
   size_t lowest_open_ = SIZE_MAX;
+  std::map<GoalId, size_t> assumed_;  // found impossible, resting on goals that are still open; the outermost of these
+  std::vector<GoalId> assumed_order_;
 };
 
 }  // namespace decant
