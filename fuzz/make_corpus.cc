@@ -370,6 +370,29 @@ void make_checkpoints(const std::string& fixtures, Corpus* checkpoints, Corpus* 
   }
 }
 
+void make_schemas(Corpus* schemas, Corpus* regexes) {
+  const std::pair<std::string_view, std::string_view> seeds[] = {
+      {R"({"type":"object","properties":{"a":{"type":"string","pattern":"^[a-c]{2,3}$"},"b":{"minimum":-1.5,"multipleOf":0.5}},"required":["a"],"additionalProperties":false})",
+       R"({"a":"ab","b":2.5})"},
+      {R"({"$defs":{"n":{"anyOf":[{"type":"null"},{"type":"object","properties":{"x":{"$ref":"#/$defs/n"}},"unevaluatedProperties":false}]}},"$ref":"#/$defs/n"})",
+       R"({"x":{"x":null}})"},
+      {R"({"oneOf":[{"type":"integer"},{"type":"array","prefixItems":[{"const":1}],"contains":{"enum":["a",{"b":[]}]},"uniqueItems":true,"maxItems":3}]})",
+       R"([1,"a",{"b":[]}])"},
+      {R"({"type":"object","patternProperties":{"^x":true},"propertyNames":{"maxLength":4},"dependentRequired":{"x":["y"]},"minProperties":1,"not":{"required":["z"]},"if":{"required":["x"]},"then":{"properties":{"y":{"format":"date"}}}})",
+       R"({"x":1,"y":"2024-02-29"})"},
+  };
+  size_t number = 0;
+  for (const auto& [schema, text] : seeds) {
+    const std::string joined = std::string(schema) + std::string(1, 0) + std::string(text);
+    schemas->add(fmt::format("schema_{}", number++), Bytes(joined.begin(), joined.end()));
+  }
+  for (const std::string_view pattern :
+       {"^(a|b)*c{2,3}?$", "(?=.*[A-Z])\\w+(?!x)", "[^\\d\\-z]|\\u{1F642}|\\p{Lu}", "(^|,)a(,|$)"}) {
+    const std::string joined = std::string(pattern) + std::string(1, 0) + "aAbcc,a";
+    regexes->add(fmt::format("regex_{}", number++), Bytes(joined.begin(), joined.end()));
+  }
+}
+
 }  // namespace
 }  // namespace decant
 
@@ -381,7 +404,8 @@ int main(int argc, char** argv) {
   const std::string folder = argv[1];
   decant::Corpus gguf(folder + "/gguf"), tokenizer(folder + "/tokenizer"), divergence(folder + "/divergence"),
       safetensors(folder + "/safetensors"), hf_tokenizer(folder + "/hf_tokenizer"), hub(folder + "/hub"),
-      jinja(folder + "/jinja"), checkpoint(folder + "/checkpoint"), adapter(folder + "/adapter");
+      jinja(folder + "/jinja"), checkpoint(folder + "/checkpoint"), adapter(folder + "/adapter"),
+      schema(folder + "/schema"), regex(folder + "/regex");
   decant::make_gguf(&gguf);
   decant::make_tokenizer(&tokenizer);
   decant::make_divergence(&divergence);
@@ -390,6 +414,7 @@ int main(int argc, char** argv) {
   decant::make_hub(&hub);
   decant::make_jinja(&jinja);
   decant::make_checkpoints(argv[2], &checkpoint, &adapter);
+  decant::make_schemas(&schema, &regex);
   for (const decant::Corpus* corpus :
        {&gguf, &tokenizer, &divergence, &safetensors, &hf_tokenizer, &hub, &jinja, &checkpoint, &adapter}) {
     if (corpus->status().ok()) continue;

@@ -173,9 +173,10 @@ class SchemaReader {
         is_dynamic_ = true;
       }
     }
-    for (const auto& [name, value] : json.members) {
+    for (const JsonMember& member : json.members) {
+      const JsonNode& value = member.value;
       const auto* keyword = std::find_if(std::begin(kSchemaKeywords), std::end(kSchemaKeywords),
-                                         [&](const SchemaKeyword& k) { return k.name == name; });
+                                         [&](const SchemaKeyword& k) { return k.name == member.name; });
       if (keyword == std::end(kSchemaKeywords)) continue;
       const std::string here = pointer + "/" + std::string(keyword->name);
       const bool is_list = value.is_array() && (keyword->holds == Holds::kList || keyword->holds == Holds::kOneOrList);
