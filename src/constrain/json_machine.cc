@@ -596,12 +596,7 @@ void JsonMachine::add_member(const JsonFrame& f, size_t name, const std::string*
     }
   }
   for (Way& way : ways) {
-    GoalId own = goal;
-    if (!way.more.empty()) {
-      std::vector<SchemaLiteral> all = language_.literals(goal);
-      all.insert(all.end(), way.more.begin(), way.more.end());
-      own = language_.goal(std::move(all));
-    }
+    const GoalId own = language_.goal_with(goal, way.more);
     if (!language_.satisfiable(own)) continue;
     JsonFrame next = base;
     next.witnessed = way.witnessed;
@@ -690,12 +685,7 @@ void JsonMachine::add_items(const JsonFramePtr& f, uint32_t item_begin, Threads*
   }
   const GoalId goal = language_.item_goal(shape, f->count);
   for (Way& way : ways) {
-    GoalId own = goal;
-    if (!way.more.empty()) {
-      std::vector<SchemaLiteral> all = language_.literals(goal);
-      all.insert(all.end(), way.more.begin(), way.more.end());
-      own = language_.goal(std::move(all));
-    }
+    const GoalId own = language_.goal_with(goal, way.more);
     if (!language_.satisfiable(own) || !array_viable(way.frame)) continue;
     out->push_back({.a = own, .frame = finish(std::move(way.frame))});
   }

@@ -73,6 +73,13 @@ GoalId SchemaLanguage::goal(std::vector<SchemaLiteral> literals) {
   return it->second;
 }
 
+GoalId SchemaLanguage::goal_with(GoalId id, const std::vector<SchemaLiteral>& more) {
+  if (more.empty()) return id;
+  std::vector<SchemaLiteral> all = goals_[id];
+  all.insert(all.end(), more.begin(), more.end());
+  return goal(std::move(all));
+}
+
 // --- Scalars: regular languages --------------------------------------------------------------------------------------
 
 RegexId SchemaLanguage::top(uint8_t type) {
@@ -408,7 +415,7 @@ SchemaLanguage::Cases SchemaLanguage::expand_positive(SchemaId id, uint8_t type)
   if (!rest) return cases;
   for (Case& c : cases) {
     if (is_object) {
-      c.object.rests.push_back({.scopes = c.scopes, .named = {}, .value = {n.unevaluated_properties, false}});
+      c.object.rests.push_back({.scopes = c.scopes, .value = {n.unevaluated_properties, false}});
     } else {
       int64_t from = 0;
       for (const SchemaId s : c.scopes) {

@@ -40,7 +40,6 @@ struct ObjectRules {
   // unevaluatedProperties: members that none of these scopes is for.
   struct Rest {
     std::vector<SchemaId> scopes;
-    std::vector<std::string> named;
     SchemaLiteral value;
   };
   std::vector<Rest> rests;
@@ -100,6 +99,7 @@ class SchemaLanguage {
   Status unsatisfiable() const;
 
   GoalId goal(std::vector<SchemaLiteral> literals);
+  GoalId goal_with(GoalId id, const std::vector<SchemaLiteral>& more);  // and these too
   GoalId root_goal() { return goal({{schema_->root(), false}}); }
   const std::vector<SchemaLiteral>& literals(GoalId id) const { return goals_[id]; }
 

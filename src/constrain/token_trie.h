@@ -62,27 +62,26 @@ class TokenTrie {
   std::string_view bytes_of(TokenId token) const { return (*texts_)[static_cast<size_t>(token)]; }
   // The first node of each byte, or nodes().size().
   uint32_t root(uint8_t byte) const { return roots_[byte]; }
-  // Sets the token that ends at the node, and those of the same bytes.
+  // Sets or resets the token that ends at the node, and those of the same bytes.
   void add_to(const Node& node, TokenMask* mask) const {
-    if (node.token < 0) return;
-    mask->set(node.token);
-    for (TokenId t = node.more != 0 ? aliases_[static_cast<size_t>(node.token)] : -1; t >= 0;
-         t = aliases_[static_cast<size_t>(t)]) {
-      mask->set(t);
-    }
+    for_each(node, [&](TokenId t) { mask->set(t); });
   }
   void remove_from(const Node& node, TokenMask* mask) const {
-    if (node.token < 0) return;
-    mask->reset(node.token);
-    for (TokenId t = node.more != 0 ? aliases_[static_cast<size_t>(node.token)] : -1; t >= 0;
-         t = aliases_[static_cast<size_t>(t)]) {
-      mask->reset(t);
-    }
+    for_each(node, [&](TokenId t) { mask->reset(t); });
   }
   size_t bytes() const;
 
  private:
   void build(const TokenMask* without);
+  template <typename Use>
+  void for_each(const Node& node, const Use& use) const {
+    if (node.token < 0) return;
+    use(node.token);
+    for (TokenId t = node.more != 0 ? aliases_[static_cast<size_t>(node.token)] : -1; t >= 0;
+         t = aliases_[static_cast<size_t>(t)]) {
+      use(t);
+    }
+  }
 
   int vocab_size_ = 0;
   std::shared_ptr<const std::vector<std::string>> texts_;
