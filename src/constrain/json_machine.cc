@@ -381,7 +381,7 @@ std::optional<JsonState> JsonMachine::step_name(const JsonState& state, uint8_t 
     } else if (next.d != pool.none() && !can_continue(t.d, classes_)) {
       next.d = pool.none();
     }
-    if (next.a >= next.b) next.a = next.b = 0;
+    if (next.a >= next.b) next.a = next.b = next.c = 0;
     const std::vector<uint64_t>& permitted = t.frame->permitted;
     bool possible = next.d != pool.none();
     for (uint32_t i = next.a; i < next.b && !possible; ++i) {

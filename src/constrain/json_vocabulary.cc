@@ -3,6 +3,7 @@
 #include "constrain/json_vocabulary.h"
 
 #include <algorithm>
+#include <bitset>
 #include <map>
 #include <string>
 
@@ -13,6 +14,7 @@ JsonVocabulary::JsonVocabulary(std::shared_ptr<const TokenTrie> trie) : trie_(st
   std::map<std::string, std::vector<Ending>> by_tail;
   std::vector<std::pair<int32_t, TokenId>> lengths;
   int32_t longest = 0;
+  TokenMask possible(trie_->vocab_size());
   for (TokenId t = 0; t < trie_->vocab_size(); ++t) {
     const std::string_view text = trie_->bytes_of(t);
     if (text.empty()) continue;
@@ -30,6 +32,7 @@ JsonVocabulary::JsonVocabulary(std::shared_ptr<const TokenTrie> trie) : trie_(st
       }
     }
     if (bad) continue;
+    possible.set(t);
     if (quote == std::string_view::npos) {
       if (cursor.kind != CharCursor::Kind::kBetween) ++length;
       lengths.emplace_back(length, t);
@@ -55,61 +58,60 @@ JsonVocabulary::JsonVocabulary(std::shared_ptr<const TokenTrie> trie) : trie_(st
     if (!tail.empty()) tail_texts.push_back(tail);  // the empty one comes first
   }
   tail_trie_ = std::make_unique<TokenTrie>(tail_texts);
-  make_slices();
+  make_classes(possible);
 }
 
-void JsonVocabulary::make_slices() {
-  constexpr std::string_view kDigits = "0123456789", kLower = "abcdefghijklmnopqrstuvwxyz",
-                             kUpper = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+void JsonVocabulary::make_classes(const TokenMask& possible) {
+  constexpr std::string_view kLower = "abcdefghijklmnopqrstuvwxyz",
+                             kLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ",
+                             kText = " abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
   std::string printable;
   for (char c = ' '; c <= '~'; ++c) {
     if (c != '"' && c != '\\') printable += c;
   }
-  const auto join = [](std::initializer_list<std::string_view> parts) {
-    std::string text;
-    for (const std::string_view p : parts) text += p;
-    return text;
-  };
-  // Characters that patterns of identifiers, paths and words are made of.
-  const std::pair<std::string, bool> sets[] = {{printable, true},
-                                               {printable, false},
-                                               {join({kDigits, kLower, kUpper, "_-./:"}), false},
-                                               {join({kDigits, kLower, kUpper, "_"}), false},
-                                               {join({kDigits, kLower, kUpper}), false},
-                                               {join({kDigits, kLower}), false},
-                                               {join({kLower, kUpper}), false}};
+  // The smaller the set, the more languages take all of it.
+  const std::pair<std::string_view, bool> sets[kMaxClasses - 1] = {
+      {kLower, false}, {kLetters, false}, {kText, false},   {printable, false},
+      {"", true},      {kText, true},     {printable, true}};
   for (const auto& [chars, beyond] : sets) {
-    Slice slice{.ascii = {}, .beyond = beyond, .longest = 0, .mask = TokenMask(trie_->vocab_size()), .rest = nullptr};
-    for (const char c : chars) slice.ascii[static_cast<size_t>(c)] = true;
-    for (TokenId t = 0; t < trie_->vocab_size(); ++t) {
-      const std::string_view text = trie_->bytes_of(t);
-      if (text.empty()) continue;
-      CharCursor cursor;
-      int32_t length = 0;
-      bool inside = true;
-      for (size_t i = 0; i < text.size() && inside; ++i) {
-        switch (feed(&cursor, static_cast<uint8_t>(text[i]))) {
-          case Fed::kChar:
-            inside = cursor.code < 128 ? slice.ascii[cursor.code] : beyond;
-            ++length;
-            break;
-          case Fed::kMore: inside = cursor.kind == CharCursor::Kind::kUtf8 && beyond; break;
-          default: inside = false;
-        }
-      }
-      if (!inside) continue;
-      slice.mask.set(t);
-      slice.longest = std::max(slice.longest, length + (cursor.kind == CharCursor::Kind::kBetween ? 0 : 1));
-    }
-    slice.rest = std::make_unique<TokenTrie>(*trie_, slice.mask);
-    slices_.push_back(std::move(slice));
+    classes_.push_back({.ascii = {}, .beyond = beyond, .mask = TokenMask(trie_->vocab_size()), .trie = nullptr});
+    for (const char c : chars) classes_.back().ascii[static_cast<size_t>(c)] = true;
   }
+  TokenMask odd(trie_->vocab_size());
+  for (TokenId t = 0; t < trie_->vocab_size(); ++t) {
+    if (!possible.test(t)) continue;
+    std::bitset<128> ascii;
+    bool beyond = false, whole = true;
+    CharCursor cursor;
+    for (const char c : trie_->bytes_of(t)) {
+      const Fed fed = feed(&cursor, static_cast<uint8_t>(c));
+      whole = whole && c != '\\' && (fed == Fed::kChar || fed == Fed::kMore);
+      if (fed != Fed::kChar) continue;
+      if (cursor.code < 128) {
+        ascii.set(cursor.code);
+      } else {
+        beyond = true;
+      }
+      cursor.code = 0;
+    }
+    whole = whole && cursor.kind == CharCursor::Kind::kBetween;
+    const auto takes = [&](const TokenClass& k) {
+      bool all = whole && (k.beyond || !beyond);
+      for (size_t c = 0; c < 128 && all; ++c) all = !ascii.test(c) || k.ascii[c];
+      return all;
+    };
+    const auto it = std::find_if(classes_.begin(), classes_.end(), takes);
+    (it != classes_.end() ? it->mask : odd).set(t);
+  }
+  for (TokenClass& k : classes_) k.trie = std::make_unique<TokenTrie>(*trie_, k.mask);
+  odd_trie_ = std::make_unique<TokenTrie>(*trie_, odd);
 }
 
 size_t JsonVocabulary::bytes() const {
   const size_t mask = static_cast<size_t>(trie_->vocab_size()) / 8;
   size_t rest = 0;
-  for (const Slice& s : slices_) rest += s.rest->nodes().size() * sizeof(TokenTrie::Node) + mask;
+  for (const TokenClass& k : classes_) rest += k.trie->nodes().size() * sizeof(TokenTrie::Node) + mask;
+  rest += odd_trie_->nodes().size() * sizeof(TokenTrie::Node);
   return rest + trie_->bytes() + (inside_.size() + tails_.size()) * mask + endings_.size() * sizeof(Ending) +
          tail_trie_->bytes();
 }

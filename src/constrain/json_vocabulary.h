@@ -42,21 +42,22 @@ class JsonVocabulary {
   const std::vector<Ending>& endings() const { return endings_; }
   const std::vector<TokenId>& escaped() const { return escaped_; }
 
-  // Tokens of these characters alone, and a trie of all others. Where a string may go on with any number of such
-  // characters only the others need a walk.
-  struct Slice {
+  // Tokens of whole characters of these sets alone; each token is in the first class that has it.
+  struct TokenClass {
     std::array<bool, 128> ascii;
-    bool beyond;      // and all characters beyond ASCII
-    int32_t longest;  // in characters
+    bool beyond;  // and characters beyond ASCII
     TokenMask mask;
-    std::unique_ptr<TokenTrie> rest;
+    std::unique_ptr<TokenTrie> trie;
   };
-  const std::vector<Slice>& slices() const { return slices_; }  // the largest first
+  static constexpr size_t kMaxClasses = 8;
+  const std::vector<TokenClass>& classes() const { return classes_; }
+  // All others that a string may take: those with a quote, an escape or a part of a character.
+  const TokenTrie& odd_trie() const { return *odd_trie_; }
   int max_length() const { return static_cast<int>(inside_.size()) - 1; }
   size_t bytes() const;
 
  private:
-  void make_slices();
+  void make_classes(const TokenMask& possible);
 
   std::shared_ptr<const TokenTrie> trie_;
   std::vector<TokenMask> inside_;  // by length; the last has all
@@ -64,7 +65,8 @@ class JsonVocabulary {
   std::vector<Tail> tails_;
   std::vector<Ending> endings_;
   std::vector<TokenId> escaped_;
-  std::vector<Slice> slices_;
+  std::vector<TokenClass> classes_;
+  std::unique_ptr<TokenTrie> odd_trie_;
 };
 
 }  // namespace decant

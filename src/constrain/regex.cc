@@ -50,7 +50,47 @@ RegexId RegexPool::intern(const Node& node, const std::vector<uint32_t>& list) {
     lists_.insert(lists_.end(), list.begin(), list.end());
     nodes_.back().b = static_cast<uint32_t>(lists_.size());
   }
+  measure(&nodes_.back());
   return it->second;
+}
+
+// The lengths of a node's texts, from those of its children.
+void RegexPool::measure(Node* n) const {
+  const auto cap = [](uint64_t x) { return static_cast<uint32_t>(std::min<uint64_t>(x, kMany)); };
+  if (!n->simple) {
+    n->longest_end = kMany;
+    n->least = n->nullable ? 0 : 1;
+    for (uint32_t i = n->a; i < n->b && n->kind == Kind::kAnd; ++i) n->least = std::max(n->least, nodes_[lists_[i]].least);
+    return;
+  }
+  switch (n->kind) {
+    case Kind::kNone: n->least = kMany; break;
+    case Kind::kChars: n->least = n->longest_end = 1; break;
+    case Kind::kConcat: {
+      const Node &x = nodes_[n->a], &y = nodes_[n->b];
+      n->least = cap(uint64_t{x.least} + y.least);
+      n->longest_end = cap(std::max(uint64_t{x.longest_end} + y.least, uint64_t{y.longest_end}));
+      n->infinite = x.infinite || y.infinite;
+      break;
+    }
+    case Kind::kAlt:
+      n->least = kMany;
+      for (uint32_t i = n->a; i < n->b; ++i) {
+        const Node& part = nodes_[lists_[i]];
+        n->least = std::min(n->least, part.least);
+        n->longest_end = std::max(n->longest_end, part.longest_end);
+        n->infinite = n->infinite || part.infinite;
+      }
+      break;
+    case Kind::kRepeat: {
+      const Node& x = nodes_[n->a];
+      n->least = cap(uint64_t{x.least} * static_cast<uint64_t>(n->min));
+      n->longest_end = cap(x.longest_end + uint64_t{x.least} * static_cast<uint64_t>(std::max(n->min - 1, 0)));
+      n->infinite = n->max == kUnbounded || x.infinite;
+      break;
+    }
+    default: break;
+  }
 }
 
 RegexId RegexPool::chars_of_set(uint32_t set) {
@@ -437,10 +477,58 @@ RegexId RegexPool::derive_uncached(RegexId a, CharClassId c) {
   }
 }
 
+// Whether one expression without intersections has a text of a certain length: -1 if that is not what is asked, or
+// lengths alone do not tell.
+int8_t RegexPool::live_by_length(RegexId a) const {
+  const Node& n = nodes_[a];
+  if (n.kind != Kind::kAnd) return -1;
+  const Node* other = nullptr;
+  int min = 0, max = kUnbounded;
+  for (uint32_t i = n.a; i < n.b; ++i) {
+    int low = 0, high = 0;
+    if (any_of_length(lists_[i], &low, &high)) {
+      min = std::max(min, low);
+      if (high != kUnbounded) max = max == kUnbounded ? high : std::min(max, high);
+    } else if (other == nullptr && nodes_[lists_[i]].simple) {
+      other = &nodes_[lists_[i]];
+    } else {
+      return -1;
+    }
+  }
+  if (other == nullptr || other->least == kMany) return -1;
+  if (max != kUnbounded && (min > max || other->least > static_cast<uint32_t>(max))) return 0;
+  if (other->least >= static_cast<uint32_t>(min) || (max == kUnbounded && other->infinite)) return 1;
+  return -1;
+}
+
+bool RegexPool::split_length(RegexId a, RegexId* rest, int* min, int* max) {
+  const Node& n = nodes_[a];
+  if (n.kind != Kind::kAnd) return false;
+  std::vector<RegexId> others;
+  *min = 0;
+  *max = kUnbounded;
+  for (uint32_t i = n.a; i < n.b; ++i) {
+    int low = 0, high = 0;
+    if (!any_of_length(lists_[i], &low, &high)) {
+      others.push_back(lists_[i]);
+      continue;
+    }
+    *min = std::max(*min, low);
+    if (high != kUnbounded) *max = *max == kUnbounded ? high : std::min(*max, high);
+  }
+  if (others.size() == n.b - n.a) return false;
+  *rest = conj(std::move(others));
+  return true;
+}
+
 bool RegexPool::live(RegexId a) {
   if (nodes_[a].simple) return a != kNoneId;
   if (nodes_[a].nullable) return true;
   if (live_[a] >= 0) return live_[a] != 0;
+  if (const int8_t known = live_by_length(a); known >= 0) {
+    live_[a] = known;
+    return known != 0;
+  }
   // Breadth first: the shortest way to an end is found with the fewest states.
   std::unordered_map<RegexId, RegexId> from = {{a, a}};
   std::deque<RegexId> queue = {a};

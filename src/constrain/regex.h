@@ -98,6 +98,15 @@ class RegexPool {
   FreeRun free_run(RegexId a);
   // Whether the language is that of all texts of `min` to `max` characters (kUnbounded: no end).
   bool any_of_length(RegexId a, int* min, int* max) const;
+  // Where `a` is an intersection with a language of any_of_length: the rest of it, and the lengths. Not const: makes the
+  // rest.
+  bool split_length(RegexId a, RegexId* rest, int* min, int* max);
+  // From wherever a text is that can be completed, so many characters more complete it; kUnbounded if that is not known.
+  int longest_end(RegexId a) const {
+    return nodes_[a].longest_end == kMany ? kUnbounded : static_cast<int>(nodes_[a].longest_end);
+  }
+  // Whether the language is known to have texts of any length.
+  bool infinite(RegexId a) const { return nodes_[a].infinite; }
   bool in_set(uint32_t set, CharClassId c) const { return (class_sets_[set][c >> 6] >> (c & 63) & 1) != 0; }
 
   // All texts of a finite language of at most `limit` of them; nullopt for any other.
@@ -115,7 +124,11 @@ class RegexPool {
     bool simple;    // neither intersection nor complement nor leaf in it: live unless it is none()
     uint32_t a, b;  // children; kChars: a is a set; kAlt, kAnd: [a, b) in lists_; kLeaf: automaton and state
     int min, max;   // kRepeat
+    // Made by intern(): no text is shorter; longest_end(), infinite().
+    uint32_t least = 0, longest_end = 0;
+    bool infinite = false;
   };
+  static constexpr uint32_t kMany = 1u << 30;
   static constexpr RegexId kNoneId = 0, kEmptyId = 1, kAnyId = 2, kAnyTextId = 3, kBeginId = 4, kEndId = 5;
 
   struct KeyHash {
@@ -123,6 +136,8 @@ class RegexPool {
   };
 
   RegexId intern(const Node& node, const std::vector<uint32_t>& list = {});
+  void measure(Node* n) const;
+  int8_t live_by_length(RegexId a) const;
   RegexId combine(Kind kind, std::vector<RegexId> parts);
   RegexId chars_of_set(uint32_t set);
   uint32_t class_set(std::vector<uint64_t> bits);

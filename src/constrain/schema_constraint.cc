@@ -7,6 +7,7 @@
 #include <unordered_map>
 
 #include "constrain/json_machine.h"
+#include "constrain/string_masks.h"
 
 namespace decant {
 namespace {
@@ -20,7 +21,10 @@ constexpr size_t kMaxMaskBytes = size_t{1} << 20;  // of kept masks
 class SchemaConstraint final : public Constraint {
  public:
   SchemaConstraint(std::shared_ptr<Schema> schema, std::shared_ptr<const JsonVocabulary> vocabulary)
-      : schema_(schema), vocabulary_(std::move(vocabulary)), machine_(std::move(schema)) {}
+      : schema_(schema),
+        vocabulary_(std::move(vocabulary)),
+        machine_(std::move(schema)),
+        strings_(&machine_.language().pool(), vocabulary_) {}
 
   Status prepare() {
     std::optional<JsonState> state = machine_.start();
@@ -78,7 +82,7 @@ class SchemaConstraint final : public Constraint {
   std::vector<std::string> warnings() const override { return schema_->warnings(); }
   size_t bytes() const override {
     return const_cast<SchemaConstraint*>(this)->machine_.language().bytes() + states_.size() * 400 + rows_ * 1024 +
-           mask_bytes_;
+           mask_bytes_ + strings_.bytes();
   }
 
  private:
@@ -120,6 +124,7 @@ class SchemaConstraint final : public Constraint {
       mask_bytes_ = 0;
       rows_ = 0;
     }
+    strings_.make_room();
     if (rows_ >= kMaxRows) {
       for (Entry& e : states_) e.row.reset();
       rows_ = 0;
@@ -202,11 +207,13 @@ class SchemaConstraint final : public Constraint {
     std::array<bool, 256> bytes;
     const std::shared_ptr<const JsonState> state = states_[id >> 8].state;
     machine_.candidates(*state, &bytes);
-    const JsonVocabulary::Slice* slice = slice_of(*state);
-    if (slice != nullptr) *mask |= slice->mask;
-    const TokenTrie& trie = slice != nullptr ? *slice->rest : vocabulary_->trie();
+    walk_from(vocabulary_->trie(), bytes, id, mask);
+  }
+
+  // From all roots of the trie whose bytes are among these.
+  void walk_from(const TokenTrie& trie, const std::array<bool, 256>& bytes, uint32_t id, TokenMask* mask) {
     const std::span<const TokenTrie::Node> nodes = trie.nodes();
-    const std::optional<JsonState> bare = JsonMachine::without_text(*state);
+    const std::optional<JsonState> bare = JsonMachine::without_text(*states_[id >> 8].state);
     const uint32_t bare_id = bare ? intern(*bare) : kDead;
     for (uint32_t b = 0; b < 256; ++b) {
       const uint32_t root = trie.root(static_cast<uint8_t>(b));
@@ -219,37 +226,43 @@ class SchemaConstraint final : public Constraint {
     }
   }
 
-  // The largest slice all of whose tokens may come; null if there is none.
-  const JsonVocabulary::Slice* slice_of(const JsonState& state) {
-    const bool is_string = state.phase == JsonPhase::kString;
-    if ((!is_string && state.phase != JsonPhase::kName) || state.cursor.kind != CharCursor::Kind::kBetween)
-      return nullptr;
-    size_t best = vocabulary_->slices().size();
-    for (const JsonThread& t : state.threads) best = std::min(best, slice_of(is_string ? t.a : t.d));
-    return best < vocabulary_->slices().size() ? &vocabulary_->slices()[best] : nullptr;
-  }
-  size_t slice_of(RegexId id) {
-    const auto [it, is_new] = slice_of_.emplace(id, vocabulary_->slices().size());
-    if (!is_new) return it->second;
+  // Between the characters of a string or name: by what the rest of it may be.
+  void fill_within(uint32_t id, TokenMask* mask) {
+    const std::shared_ptr<const JsonState> state = states_[id >> 8].state;
+    const bool is_name = state->phase == JsonPhase::kName;
     RegexPool& pool = machine_.language().pool();
-    const RegexPool::FreeRun run = pool.free_run(id);
-    for (size_t i = 0; i < vocabulary_->slices().size(); ++i) {
-      const JsonVocabulary::Slice& slice = vocabulary_->slices()[i];
-      const bool long_enough = run.length == RegexPool::kUnbounded || run.length >= slice.longest;
-      // A character that leads back to the same language may come any number of times.
-      const auto free = [&](CharClassId c) {
-        return (long_enough && run.length != 0 && pool.in_set(run.set, c)) || pool.derive(id, c) == id;
-      };
-      bool all = id != pool.none();
-      for (uint32_t c = 0; c < 128 && all; ++c) all = !slice.ascii[c] || free(pool.class_of(c));
-      for (int c = 0; c < pool.class_count() && all && slice.beyond; ++c) {
-        all = !pool.reaches_beyond_ascii(static_cast<CharClassId>(c)) || free(static_cast<CharClassId>(c));
+    std::vector<RegexId> rests;
+    for (const JsonThread& t : state->threads) {
+      rests.push_back(is_name ? t.d : t.a);
+      if (!is_name) continue;
+      const std::vector<std::string>& names = machine_.language().object(t.frame->shape).names;
+      for (uint32_t i = t.a; i < t.b; ++i) {
+        if ((t.frame->permitted[i >> 6] >> (i & 63) & 1) != 0) add_within(std::string_view(names[i]).substr(t.c), mask);
       }
-      if (!all) continue;
-      it->second = i;
-      break;
     }
-    return it->second;
+    std::sort(rests.begin(), rests.end());
+    rests.erase(std::unique(rests.begin(), rests.end()), rests.end());
+    strings_.add_inside(rests.size() == 1 ? rests[0] : pool.alt(std::move(rests)), mask);
+    std::array<bool, 256> bytes;
+    machine_.candidates(*state, &bytes);
+    walk_from(vocabulary_->odd_trie(), bytes, id, mask);
+  }
+
+  // The tokens that `text` begins with.
+  void add_within(std::string_view text, TokenMask* mask) const {
+    const TokenTrie& trie = vocabulary_->trie();
+    const std::span<const TokenTrie::Node> nodes = trie.nodes();
+    uint32_t end = static_cast<uint32_t>(nodes.size()), next = 0;
+    for (size_t i = 0; i < text.size(); ++i) {
+      const auto byte = static_cast<uint8_t>(text[i]);
+      if (byte == '"' || byte == '\\' || byte < 0x20) return;  // written with an escape
+      uint32_t at = i == 0 ? trie.root(byte) : next;
+      while (i > 0 && at < end && nodes[at].byte < byte) at = nodes[at].end;
+      if (at >= end || nodes[at].byte != byte) return;
+      trie.add_to(nodes[at], mask);
+      next = at + 1;
+      end = nodes[at].end;
+    }
   }
 
   // Which tails the state behind a quote takes.
@@ -319,7 +332,12 @@ class SchemaConstraint final : public Constraint {
       add_each(id, vocabulary_->escaped(), mask);
       return;
     }
-    walk_all(id, mask);
+    if ((state->phase == JsonPhase::kString || state->phase == JsonPhase::kName) &&
+        state->cursor.kind == CharCursor::Kind::kBetween) {
+      fill_within(id, mask);
+    } else {
+      walk_all(id, mask);
+    }
   }
 
   // Sets anew all tokens that end the name with just this text.
@@ -355,7 +373,7 @@ class SchemaConstraint final : public Constraint {
   std::shared_ptr<const JsonState> start_;
   std::vector<Entry> states_;
   std::unordered_multimap<size_t, uint32_t> ids_;
-  std::unordered_map<RegexId, size_t> slice_of_;
+  StringMasks strings_;
   size_t rows_ = 0;
   std::unordered_map<uint32_t, std::vector<uint32_t>> tails_;  // by the state behind a quote
   std::vector<std::pair<uint32_t, uint32_t>> open_;

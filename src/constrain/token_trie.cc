@@ -36,11 +36,11 @@ TokenTrie::TokenTrie(const TokenTrie& whole, const TokenMask& mask)
   build(&mask);
 }
 
-void TokenTrie::build(const TokenMask* without) {
+void TokenTrie::build(const TokenMask* only) {
   const std::vector<std::string>& texts = *texts_;
   std::vector<TokenId> order;
   for (TokenId t = 0; t < vocab_size_; ++t) {
-    if (!texts[static_cast<size_t>(t)].empty() && (without == nullptr || !without->test(t))) order.push_back(t);
+    if (!texts[static_cast<size_t>(t)].empty() && (only == nullptr || only->test(t))) order.push_back(t);
   }
   std::sort(order.begin(), order.end(), [&](TokenId a, TokenId b) {
     const int c = texts[static_cast<size_t>(a)].compare(texts[static_cast<size_t>(b)]);
@@ -66,9 +66,14 @@ void TokenTrie::build(const TokenMask* without) {
     }
     for (size_t i = common; i < text.size(); ++i) {
       path.push_back(static_cast<uint32_t>(nodes_.size()));
-      nodes_.push_back({.end = 0, .token = -1, .byte = static_cast<uint8_t>(text[i]), .more = 0});
+      nodes_.push_back({.end = 0, .token = -1, .byte = static_cast<uint8_t>(text[i]), .more = 0, .height = 0});
     }
     nodes_[path.back()].token = t;
+    height_ = std::max(height_, static_cast<int>(path.size()));
+    for (size_t i = 0; i < path.size(); ++i) {
+      Node& above = nodes_[path[i]];
+      above.height = std::max(above.height, static_cast<uint8_t>(std::min<size_t>(path.size() - i - 1, 255)));
+    }
     last = text;
   }
   for (const uint32_t open : path) nodes_[open].end = static_cast<uint32_t>(nodes_.size());

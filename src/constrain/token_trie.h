@@ -48,17 +48,19 @@ class TokenTrie {
   explicit TokenTrie(const Tokenizer& tokenizer);
   // Token i stands for texts[i]; "" for none.
   explicit TokenTrie(const std::vector<std::string_view>& texts);
-  // Of `whole`, the tokens that `mask` does not have.
+  // Of `whole`, the tokens that `mask` has.
   TokenTrie(const TokenTrie& whole, const TokenMask& mask);
 
   struct Node {
     uint32_t end;   // behind the subtree
     TokenId token;  // -1: none ends here
     uint8_t byte;
-    uint8_t more;  // other tokens of the same bytes follow in aliases()
+    uint8_t more;    // other tokens of the same bytes follow in aliases()
+    uint8_t height;  // bytes on the longest way below it; 255: that many or more
   };
   std::span<const Node> nodes() const { return nodes_; }
   int vocab_size() const { return vocab_size_; }
+  int height() const { return height_; }  // bytes of the longest token
   std::string_view bytes_of(TokenId token) const { return (*texts_)[static_cast<size_t>(token)]; }
   // The first node of each byte, or nodes().size().
   uint32_t root(uint8_t byte) const { return roots_[byte]; }
@@ -72,7 +74,7 @@ class TokenTrie {
   size_t bytes() const;
 
  private:
-  void build(const TokenMask* without);
+  void build(const TokenMask* only);
   template <typename Use>
   void for_each(const Node& node, const Use& use) const {
     if (node.token < 0) return;
@@ -83,7 +85,7 @@ class TokenTrie {
     }
   }
 
-  int vocab_size_ = 0;
+  int vocab_size_ = 0, height_ = 0;
   std::shared_ptr<const std::vector<std::string>> texts_;
   std::array<uint32_t, 256> roots_{};
   std::vector<Node> nodes_;
