@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <map>
 
 #include "constrain/json_tree.h"
 #include "text/unicode.h"
@@ -29,23 +30,34 @@ bool less(const JsonThread& x, const JsonThread& y) {
   if (x.c != y.c) return x.c < y.c;
   if (x.d != y.d) return x.d < y.d;
   const size_t hx = x.frame ? x.frame->hash : 0, hy = y.frame ? y.frame->hash : 0;
-  return hx < hy;
+  if (hx != hy) return hx < hy;
+  return (x.outer ? x.outer->hash : 0) < (y.outer ? y.outer->hash : 0);
 }
 
-bool same_frame(const JsonFrame* x, const JsonFrame* y) {
-  for (; x != y; x = x->parent.get(), y = y->parent.get()) {
-    if (x == nullptr || y == nullptr || x->hash != y->hash || x->shape != y->shape || x->is_object != y->is_object ||
-        x->count != y->count || x->used != y->used || x->witnessed != y->witnessed || x->contained != y->contained ||
-        x->item_begin != y->item_begin) {
-      return false;
-    }
-    if (x->seen != y->seen && (!x->seen || !y->seen || *x->seen != *y->seen)) return false;
-  }
-  return true;
+// All but what is around them.
+bool same_own(const JsonFrame& x, const JsonFrame& y) {
+  return x.own_hash == y.own_hash && x.shape == y.shape && x.is_object == y.is_object && x.count == y.count &&
+         x.used == y.used && x.witnessed == y.witnessed && x.contained == y.contained && x.item_begin == y.item_begin &&
+         (x.seen == y.seen || (x.seen && y.seen && *x.seen == *y.seen));
+}
+
+bool same_frames(const JsonFramesPtr& x, const JsonFramesPtr& y);
+
+bool same_frame(const JsonFramePtr& x, const JsonFramePtr& y) {
+  if (x == y) return true;
+  return x && y && x->hash == y->hash && same_own(*x, *y) && same_frames(x->outer, y->outer);
+}
+
+// As deep as the text is nested, which is bounded.
+bool same_frames(const JsonFramesPtr& x, const JsonFramesPtr& y) {
+  if (x == y) return true;
+  if (!x || !y || x->hash != y->hash || x->list.size() != y->list.size()) return false;
+  return std::equal(x->list.begin(), x->list.end(), y->list.begin(), same_frame);
 }
 
 bool same_thread(const JsonThread& x, const JsonThread& y) {
-  return x.a == y.a && x.b == y.b && x.c == y.c && x.d == y.d && same_frame(x.frame.get(), y.frame.get());
+  return x.a == y.a && x.b == y.b && x.c == y.c && x.d == y.d && same_frame(x.frame, y.frame) &&
+         same_frames(x.outer, y.outer);
 }
 
 }  // namespace
@@ -66,7 +78,7 @@ std::optional<JsonState> JsonMachine::made(JsonPhase phase, Threads threads, con
   for (const JsonThread& t : state.threads) {
     h = mix(h, uint64_t{t.a} << 32 | t.b);
     h = mix(h, uint64_t{t.c} << 32 | t.d);
-    h = mix(h, t.frame ? t.frame->hash : 0);
+    h = mix(h, t.frame ? t.frame->hash : t.outer ? t.outer->hash : 0);
   }
   state.hash = h;
   return state;
@@ -77,7 +89,7 @@ bool JsonMachine::same(const JsonState& x, const JsonState& y) {
       x.threads.size() != y.threads.size())
     return false;
   if (x.name != y.name && (!x.name || !y.name || *x.name != *y.name)) return false;
-  if (x.item != y.item && (!x.item || !y.item || *x.item != *y.item)) return false;
+  if (!SharedText::same(x.item, y.item)) return false;
   for (size_t i = 0; i < x.threads.size(); ++i) {
     if (!same_thread(x.threads[i], y.threads[i])) return false;
   }
@@ -87,7 +99,7 @@ bool JsonMachine::same(const JsonState& x, const JsonState& y) {
 std::optional<JsonState> JsonMachine::start() {
   const GoalId goal = language_.root_goal();
   if (!language_.satisfiable(goal) || !language_.status().ok()) return std::nullopt;
-  std::optional<JsonState> state = made(JsonPhase::kValue, {{.a = goal, .frame = nullptr}}, {});
+  std::optional<JsonState> state = made(JsonPhase::kValue, {{.a = goal}}, {});
   if (state) state->blanks = kNewline + kMaxIndent;  // none before the whole value
   return state;
 }
@@ -96,7 +108,7 @@ bool JsonMachine::accepting(const JsonState& state) {
   if (state.phase == JsonPhase::kEnd) return true;
   if (state.phase != JsonPhase::kScalar) return false;
   return std::any_of(state.threads.begin(), state.threads.end(),
-                     [&](const JsonThread& t) { return !t.frame && language_.pool().nullable(t.a); });
+                     [&](const JsonThread& t) { return !t.outer && language_.pool().nullable(t.a); });
 }
 
 std::optional<JsonState> JsonMachine::advance(const JsonState& state, uint8_t byte) {
@@ -125,10 +137,10 @@ std::optional<JsonState> JsonMachine::advance(const JsonState& state, uint8_t by
             next = close(state, false);
             break;
           }
-          Threads items;
+          Members items;
           const auto begin = static_cast<uint32_t>(state.item ? state.item->size() : 0);
           for (const JsonThread& t : state.threads) add_items(t.frame, begin, &items);
-          if (const std::optional<JsonState> value = made(JsonPhase::kValue, std::move(items), state))
+          if (const std::optional<JsonState> value = made(JsonPhase::kValue, threads_of(std::move(items)), state))
             next = step_value(*value, byte);
           break;
         }
@@ -147,13 +159,12 @@ std::optional<JsonState> JsonMachine::step(const JsonState& state, uint8_t byte)
     next->hash = mix(next->hash, 0xBA8E);
     return next;
   }
-  const bool unique = std::any_of(next->threads.begin(), next->threads.end(),
-                                  [](const JsonThread& t) { return t.frame && t.frame->unique_depth > 0; });
+  const bool unique = std::any_of(next->threads.begin(), next->threads.end(), [](const JsonThread& t) {
+    return (t.frame && t.frame->unique_depth > 0) || (t.outer && t.outer->unique_depth > 0);
+  });
   if (unique) {
-    std::string text = next->item ? *next->item : "";
-    text += static_cast<char>(byte);
-    next->item = std::make_shared<const std::string>(std::move(text));
-    next->hash = mix(next->hash, std::hash<std::string>()(*next->item));
+    next->item = SharedText::append(std::move(next->item), static_cast<char>(byte));
+    next->hash = mix(next->hash, next->item->hash());
   } else {
     next->item = nullptr;
   }
@@ -184,36 +195,41 @@ std::optional<JsonState> JsonMachine::step_blank(const JsonState& state, uint8_t
 
 std::optional<JsonState> JsonMachine::step_value(const JsonState& state, uint8_t byte) {
   RegexPool& pool = language_.pool();
-  Threads threads;
-  JsonPhase phase = JsonPhase::kScalar;
-  for (const JsonThread& t : state.threads) {
-    switch (byte) {
-      case '"': {
-        phase = JsonPhase::kString;
-        const RegexId text = without_seen(language_.strings(t.a), t.frame, true);
-        if (text != pool.none()) threads.push_back({.a = text, .frame = t.frame});
-        break;
-      }
-      case '{':
-        phase = JsonPhase::kObjectBegin;
-        for (const ShapeId s : language_.objects(t.a)) {
-          if (JsonFramePtr f = open_object(s, t.frame)) threads.push_back({.frame = std::move(f)});
-        }
-        break;
-      case '[':
-        phase = JsonPhase::kArrayBegin;
-        for (const ShapeId s : language_.arrays(t.a)) {
-          if (JsonFramePtr f = open_array(s, t.frame)) threads.push_back({.frame = std::move(f)});
-        }
-        break;
-      default: {
-        if (byte >= 0x80) return std::nullopt;
-        const RegexId text = pool.derive(without_seen(language_.scalars(t.a), t.frame, false), pool.class_of(byte));
-        if (text != pool.none() && pool.live(text)) threads.push_back({.a = text, .frame = t.frame});
+  if (byte == '{' || byte == '[') {
+    std::vector<JsonFramePtr> frames;
+    const bool is_object = byte == '{';
+    for (const JsonThread& t : state.threads) {
+      for (const ShapeId s : is_object ? language_.objects(t.a) : language_.arrays(t.a)) {
+        if (JsonFramePtr f = is_object ? open_object(s, t.outer) : open_array(s, t.outer))
+          frames.push_back(std::move(f));
       }
     }
+    return made(is_object ? JsonPhase::kObjectBegin : JsonPhase::kArrayBegin, merged(std::move(frames)), state);
   }
-  return made(phase, std::move(threads), state);
+  if (byte >= 0x80) return std::nullopt;
+  Threads threads;
+  for (const JsonThread& t : state.threads) {
+    add_scalars(byte == '"' ? language_.strings(t.a) : language_.scalars(t.a), t.outer, byte == '"', &threads);
+  }
+  if (byte == '"') return made(JsonPhase::kString, std::move(threads), state);
+  std::erase_if(threads, [&](JsonThread& t) {
+    t.a = pool.derive(t.a, pool.class_of(byte));
+    return t.a == pool.none() || !pool.live(t.a);
+  });
+  return made(JsonPhase::kScalar, std::move(threads), state);
+}
+
+void JsonMachine::add_scalars(RegexId language, const JsonFramesPtr& outer, bool strings, Threads* out) {
+  if (language == language_.pool().none()) return;
+  if (!outer || outer->unique_depth == 0) {
+    out->push_back({.a = language, .outer = outer});
+    return;
+  }
+  std::map<RegexId, std::vector<JsonFramePtr>> by_language;
+  for (const JsonFramePtr& f : outer->list) by_language[without_seen(language, *f, strings)].push_back(f);
+  for (auto& [rest, frames] : by_language) {
+    if (rest != language_.pool().none()) out->push_back({.a = rest, .outer = frames_of(std::move(frames))});
+  }
 }
 
 std::optional<JsonState> JsonMachine::step_scalar(const JsonState& state, uint8_t byte) {
@@ -223,15 +239,15 @@ std::optional<JsonState> JsonMachine::step_scalar(const JsonState& state, uint8_
     Threads threads;
     for (const JsonThread& t : state.threads) {
       const RegexId text = pool.derive(t.a, pool.class_of(byte));
-      if (text != pool.none() && pool.live(text)) threads.push_back({.a = text, .frame = t.frame});
+      if (text != pool.none() && pool.live(text)) threads.push_back({.a = text, .outer = t.outer});
     }
     return made(JsonPhase::kScalar, std::move(threads), state);
   }
   std::vector<JsonFramePtr> frames;
   for (const JsonThread& t : state.threads) {
-    if (t.frame && pool.nullable(t.a)) frames.push_back(t.frame);
+    if (t.outer && pool.nullable(t.a)) frames.insert(frames.end(), t.outer->list.begin(), t.outer->list.end());
   }
-  const std::optional<JsonState> after = completed(frames, state, 0);
+  const std::optional<JsonState> after = completed(std::move(frames), state, 0);
   return after ? advance(*after, byte) : std::nullopt;
 }
 
@@ -291,18 +307,18 @@ std::optional<JsonState> JsonMachine::step_string(const JsonState& state, uint8_
       bool whole = false;
       for (const JsonThread& t : state.threads) {
         if (!pool.nullable(t.a)) continue;
-        if (t.frame) frames.push_back(t.frame);
-        whole = whole || !t.frame;
+        if (t.outer) frames.insert(frames.end(), t.outer->list.begin(), t.outer->list.end());
+        whole = whole || !t.outer;
       }
       if (whole) return made(JsonPhase::kEnd, {JsonThread{}}, state);
-      return completed(frames, state, '"');
+      return completed(std::move(frames), state, '"');
     }
     case Fed::kChar: {
       const CharClassId c = pool.class_of(cursor.code);
       cursor.code = 0;
       for (const JsonThread& t : state.threads) {
         const RegexId text = pool.derive(t.a, c);
-        if (text != pool.none() && pool.live(text)) threads.push_back({.a = text, .frame = t.frame});
+        if (text != pool.none() && pool.live(text)) threads.push_back({.a = text, .outer = t.outer});
       }
       break;
     }
@@ -413,18 +429,18 @@ std::optional<JsonState> JsonMachine::step_name(const JsonState& state, uint8_t 
 
 std::optional<JsonState> JsonMachine::end_name(const JsonState& state) {
   RegexPool& pool = language_.pool();
-  Threads threads;
+  Members members;
   for (const JsonThread& t : state.threads) {
     const std::vector<std::string>& names = language_.object(t.frame->shape).names;
     if (t.a < t.b && names[t.a].size() == t.c) {
-      if ((t.frame->permitted[t.a >> 6] >> (t.a & 63) & 1) != 0) add_member(*t.frame, t.a, nullptr, &threads);
+      if ((t.frame->permitted[t.a >> 6] >> (t.a & 63) & 1) != 0) add_member(*t.frame, t.a, nullptr, &members);
       continue;
     }
     if (t.d == pool.none() || !pool.nullable(t.d) || !state.name) continue;
     if (t.frame->seen && std::binary_search(t.frame->seen->begin(), t.frame->seen->end(), *state.name)) continue;
-    add_member(*t.frame, SIZE_MAX, state.name.get(), &threads);
+    add_member(*t.frame, SIZE_MAX, state.name.get(), &members);
   }
-  return made(JsonPhase::kColon, std::move(threads), state);
+  return made(JsonPhase::kColon, threads_of(std::move(members)), state);
 }
 
 // --- Containers ------------------------------------------------------------------------------------------------------
@@ -437,17 +453,72 @@ JsonFramePtr JsonMachine::finish(JsonFrame f) {
   if (f.seen) {
     for (const std::string& s : *f.seen) h = mix(h, std::hash<std::string>()(s));
   }
-  f.hash = mix(h, f.parent ? f.parent->hash : 0x77);
+  f.own_hash = h;
+  f.hash = mix(h, f.outer ? f.outer->hash : 0x77);
   return std::make_shared<const JsonFrame>(std::move(f));
 }
 
-JsonFramePtr JsonMachine::open_object(ShapeId id, const JsonFramePtr& parent) {
+JsonFramesPtr JsonMachine::frames_of(std::vector<JsonFramePtr> list) {
+  if (list.size() > 1) {
+    std::sort(list.begin(), list.end(), [](const JsonFramePtr& x, const JsonFramePtr& y) { return x->hash < y->hash; });
+    list.erase(std::unique(list.begin(), list.end(), same_frame), list.end());
+  }
+  auto frames = std::make_shared<JsonFrames>();
+  frames->hash = 0xF4A3;
+  for (const JsonFramePtr& f : list) {
+    frames->hash = mix(frames->hash, f->hash);
+    frames->unique_depth = std::max(frames->unique_depth, f->unique_depth);
+  }
+  frames->list = std::move(list);
+  return frames;
+}
+
+JsonMachine::Threads JsonMachine::threads_of(Members members) {
+  std::stable_sort(members.begin(), members.end(), [](const auto& x, const auto& y) { return x.first < y.first; });
+  Threads threads;
+  for (size_t i = 0; i < members.size();) {
+    const GoalId goal = members[i].first;
+    std::vector<JsonFramePtr> frames;
+    for (; i < members.size() && members[i].first == goal; ++i) frames.push_back(std::move(members[i].second));
+    threads.push_back({.a = goal, .outer = frames_of(std::move(frames))});
+  }
+  return threads;
+}
+
+JsonMachine::Threads JsonMachine::merged(std::vector<JsonFramePtr> frames) {
+  Threads threads;
+  if (frames.size() > 1) {
+    std::sort(frames.begin(), frames.end(), [](const JsonFramePtr& x, const JsonFramePtr& y) {
+      return x->own_hash != y->own_hash ? x->own_hash < y->own_hash : x->hash < y->hash;
+    });
+    frames.erase(std::unique(frames.begin(), frames.end(), same_frame), frames.end());
+  }
+  for (size_t i = 0; i < frames.size();) {
+    const size_t first = i;
+    for (++i; i < frames.size() && frames[i]->outer && same_own(*frames[i], *frames[first]);) ++i;
+    if (i == first + 1) {
+      threads.push_back({.frame = std::move(frames[first])});
+      continue;
+    }
+    std::vector<JsonFramePtr> outer;
+    for (size_t k = first; k < i; ++k)
+      outer.insert(outer.end(), frames[k]->outer->list.begin(), frames[k]->outer->list.end());
+    JsonFrame one = *frames[first];
+    one.outer = frames_of(std::move(outer));
+    one.unique_depth = static_cast<uint16_t>(frames[first]->unique_depth - frames[first]->outer->unique_depth +
+                                             one.outer->unique_depth);
+    threads.push_back({.frame = finish(std::move(one))});
+  }
+  return threads;
+}
+
+JsonFramePtr JsonMachine::open_object(ShapeId id, const JsonFramesPtr& outer) {
   JsonFrame f;
   f.shape = id;
   f.is_object = true;
   f.used.resize((language_.object(id).names.size() + 63) / 64);
-  f.unique_depth = parent ? parent->unique_depth : 0;
-  f.parent = parent;
+  f.unique_depth = outer ? outer->unique_depth : 0;
+  f.outer = outer;
   return object_viable(f) ? finish(std::move(f)) : nullptr;
 }
 
@@ -542,7 +613,7 @@ bool JsonMachine::any_permitted(const JsonFrame& f) {
 }
 
 // The ways to have one more member: its goal and the frame after it.
-void JsonMachine::add_member(const JsonFrame& f, size_t name, const std::string* other, Threads* out) {
+void JsonMachine::add_member(const JsonFrame& f, size_t name, const std::string* other, Members* out) {
   ObjectShape& shape = language_.object(f.shape);
   JsonFrame base = f;
   base.permitted.clear();
@@ -600,17 +671,17 @@ void JsonMachine::add_member(const JsonFrame& f, size_t name, const std::string*
     if (!language_.satisfiable(own)) continue;
     JsonFrame next = base;
     next.witnessed = way.witnessed;
-    if (object_viable(next)) out->push_back({.a = own, .frame = finish(std::move(next))});
+    if (object_viable(next)) out->emplace_back(own, finish(std::move(next)));
   }
 }
 
-JsonFramePtr JsonMachine::open_array(ShapeId id, const JsonFramePtr& parent) {
+JsonFramePtr JsonMachine::open_array(ShapeId id, const JsonFramesPtr& outer) {
   JsonFrame f;
   f.shape = id;
   f.contained.resize(language_.array(id).rules.contains.size());
   f.unique_depth =
-      static_cast<uint16_t>((parent ? parent->unique_depth : 0) + (language_.array(id).rules.unique ? 1 : 0));
-  f.parent = parent;
+      static_cast<uint16_t>((outer ? outer->unique_depth : 0) + (language_.array(id).rules.unique ? 1 : 0));
+  f.outer = outer;
   return array_viable(f) ? finish(std::move(f)) : nullptr;
 }
 
@@ -626,9 +697,8 @@ bool JsonMachine::array_viable(const JsonFrame& f) {
   if (more && rules.unique && f.seen) {
     // Something that is not there yet; of containers there always is.
     const GoalId goal = language_.item_goal(shape, f.count);
-    const auto self = std::make_shared<const JsonFrame>(f);
-    more = without_seen(language_.strings(goal), self, true) != language_.pool().none() ||
-           without_seen(language_.scalars(goal), self, false) != language_.pool().none() ||
+    more = without_seen(language_.strings(goal), f, true) != language_.pool().none() ||
+           without_seen(language_.scalars(goal), f, false) != language_.pool().none() ||
            !language_.objects(goal).empty() || !language_.arrays(goal).empty();
     if (!more && f.count < rules.min) return false;
   }
@@ -652,7 +722,7 @@ bool JsonMachine::array_closable(const JsonFrame& f) {
 }
 
 // The ways to have one more item.
-void JsonMachine::add_items(const JsonFramePtr& f, uint32_t item_begin, Threads* out) {
+void JsonMachine::add_items(const JsonFramePtr& f, uint32_t item_begin, Members* out) {
   const ArrayShape& shape = language_.array(f->shape);
   const ArrayRules& rules = shape.rules;
   if (f->count >= rules.max) return;
@@ -687,41 +757,36 @@ void JsonMachine::add_items(const JsonFramePtr& f, uint32_t item_begin, Threads*
   for (Way& way : ways) {
     const GoalId own = language_.goal_with(goal, way.more);
     if (!language_.satisfiable(own) || !array_viable(way.frame)) continue;
-    out->push_back({.a = own, .frame = finish(std::move(way.frame))});
+    out->emplace_back(own, finish(std::move(way.frame)));
   }
 }
 
-std::optional<JsonState> JsonMachine::completed(const std::vector<JsonFramePtr>& frames, const JsonState& from,
-                                                char last) {
-  Threads threads;
-  for (const JsonFramePtr& f : frames) {
-    if (f->is_object || !language_.array(f->shape).rules.unique || !from.item) {
-      threads.push_back({.frame = f});
-      continue;
-    }
-    std::string text = from.item->substr(f->item_begin);
+std::optional<JsonState> JsonMachine::completed(std::vector<JsonFramePtr> frames, const JsonState& from, char last) {
+  std::erase_if(frames, [&](JsonFramePtr& f) {
+    if (f->is_object || !language_.array(f->shape).rules.unique || !from.item) return false;
+    std::string text = from.item->from(f->item_begin);
     if (last != 0) text += last;
     const Result<JsonNode> item = parse_json_tree(text);
-    if (!item.ok()) continue;
+    if (!item.ok()) return true;
     const std::string canonical = canonical_json(*item);
     auto seen = std::make_shared<std::vector<std::string>>(f->seen ? *f->seen : std::vector<std::string>());
     const auto at = std::lower_bound(seen->begin(), seen->end(), canonical);
-    if (at != seen->end() && *at == canonical) continue;
+    if (at != seen->end() && *at == canonical) return true;
     seen->insert(at, canonical);
     JsonFrame next = *f;
     next.seen = std::move(seen);
-    threads.push_back({.frame = finish(std::move(next))});
-  }
-  return made(JsonPhase::kAfter, std::move(threads), from);
+    f = finish(std::move(next));
+    return false;
+  });
+  return made(JsonPhase::kAfter, merged(std::move(frames)), from);
 }
 
-RegexId JsonMachine::without_seen(RegexId language, const JsonFramePtr& frame, bool strings) {
+RegexId JsonMachine::without_seen(RegexId language, const JsonFrame& frame, bool strings) {
   RegexPool& pool = language_.pool();
-  if (language == pool.none() || !frame || frame->is_object || !frame->seen ||
-      !language_.array(frame->shape).rules.unique)
+  if (language == pool.none() || frame.is_object || !frame.seen || !language_.array(frame.shape).rules.unique)
     return language;
   std::vector<RegexId> seen;
-  for (const std::string& value : *frame->seen) {
+  for (const std::string& value : *frame.seen) {
     if (strings && value[0] == '"') {
       const std::string_view text = std::string_view(value).substr(value.find(':') + 1);
       if (pool.knows(text)) seen.push_back(pool.literal(text));
@@ -740,30 +805,33 @@ std::optional<JsonState> JsonMachine::close(const JsonState& state, bool is_obje
   for (const JsonThread& t : state.threads) {
     if (t.frame->is_object != is_object || !(is_object ? object_closable(*t.frame) : array_closable(*t.frame)))
       continue;
-    if (t.frame->parent) {
-      frames.push_back(t.frame->parent);
+    if (t.frame->outer) {
+      frames.insert(frames.end(), t.frame->outer->list.begin(), t.frame->outer->list.end());
     } else {
       whole = true;
     }
   }
   if (whole) return made(JsonPhase::kEnd, {JsonThread{}}, state);
-  return completed(frames, state, is_object ? '}' : ']');
+  return completed(std::move(frames), state, is_object ? '}' : ']');
 }
 
 std::optional<JsonState> JsonMachine::step_after(const JsonState& state, uint8_t byte) {
   if (byte == '}' || byte == ']') return close(state, byte == '}');
   if (byte != ',') return std::nullopt;
   // All threads are in the same kind of container: they read the same text.
-  Threads threads;
   const bool is_object = state.threads[0].frame->is_object;
-  for (const JsonThread& t : state.threads) {
-    if (!is_object) {
-      add_items(t.frame, static_cast<uint32_t>(state.item ? state.item->size() + 1 : 0), &threads);
-    } else if (any_permitted(*t.frame)) {
-      threads.push_back({.frame = t.frame});
+  if (is_object) {
+    Threads threads;
+    for (const JsonThread& t : state.threads) {
+      if (any_permitted(*t.frame)) threads.push_back({.frame = t.frame});
     }
+    return made(JsonPhase::kNextName, std::move(threads), state);
   }
-  return made(is_object ? JsonPhase::kNextName : JsonPhase::kValue, std::move(threads), state);
+  Members items;
+  for (const JsonThread& t : state.threads) {
+    add_items(t.frame, static_cast<uint32_t>(state.item ? state.item->size() + 1 : 0), &items);
+  }
+  return made(JsonPhase::kValue, threads_of(std::move(items)), state);
 }
 
 // --- For masks -------------------------------------------------------------------------------------------------------
@@ -780,10 +848,10 @@ bool JsonMachine::only_length(const JsonState& state, int* min, int* max) {
 std::optional<JsonState> JsonMachine::after_string(const JsonState& state) {
   std::vector<JsonFramePtr> frames;
   for (const JsonThread& t : state.threads) {
-    if (!t.frame) return made(JsonPhase::kEnd, {JsonThread{}}, state);
-    frames.push_back(t.frame);
+    if (!t.outer) return made(JsonPhase::kEnd, {JsonThread{}}, state);
+    frames.insert(frames.end(), t.outer->list.begin(), t.outer->list.end());
   }
-  return completed(frames, state, '"');
+  return completed(std::move(frames), state, '"');
 }
 
 bool JsonMachine::other_names_alike(const JsonState& state) {
@@ -796,10 +864,56 @@ bool JsonMachine::other_names_alike(const JsonState& state) {
 }
 
 std::optional<JsonState> JsonMachine::after_other_name(const JsonState& state) {
-  Threads threads;
+  Members members;
   const std::string any;
-  add_member(*state.threads[0].frame, SIZE_MAX, &any, &threads);
-  return made(JsonPhase::kColon, std::move(threads), state);
+  add_member(*state.threads[0].frame, SIZE_MAX, &any, &members);
+  return made(JsonPhase::kColon, threads_of(std::move(members)), state);
+}
+
+bool JsonMachine::endings(const JsonState& state, std::vector<RegexId>* languages,
+                          std::vector<std::string_view>* exact) {
+  RegexPool& pool = language_.pool();
+  if (state.phase == JsonPhase::kString) {
+    for (const JsonThread& t : state.threads) {
+      languages->push_back(t.a);
+      if (!state.item || !t.outer) continue;
+      for (const JsonFramePtr& f : t.outer->list) {
+        // Each text leaves other items to come.
+        if (f->is_object || !language_.array(f->shape).rules.unique) continue;
+        const RegexId next = language_.strings(language_.item_goal(language_.array(f->shape), f->count));
+        if (next != pool.none() && !pool.infinite(next)) return false;
+      }
+    }
+  } else {
+    for (const JsonThread& t : state.threads) {
+      const ObjectShape& shape = language_.object(t.frame->shape);
+      for (uint32_t i = t.a; i < t.b; ++i) exact->push_back(std::string_view(shape.names[i]).substr(t.c));
+      if (t.d == pool.none() || !state.name) continue;
+      languages->push_back(t.d);
+      if (t.frame->seen) {
+        for (const std::string& name : *t.frame->seen) {
+          if (name.starts_with(*state.name)) exact->push_back(std::string_view(name).substr(state.name->size()));
+        }
+      }
+      std::vector<RegexId> patterns = shape.patterns;
+      for (const ObjectRules::Witness& w : shape.rules.witnesses) {
+        if (w.kind == ObjectRules::Witness::Kind::kName)
+          patterns.push_back(language_.strings(language_.goal({w.value})));
+      }
+      for (RegexId pattern : patterns) {
+        for (size_t at = 0; at < state.name->size() && pattern != pool.none();) {
+          const Utf8Char c = decode_utf8(std::string_view(*state.name).substr(at));
+          pattern = pool.derive(pattern, pool.class_of(c.code));
+          at += static_cast<size_t>(c.size);
+        }
+        if (pattern != pool.none()) languages->push_back(pattern);
+      }
+    }
+    std::sort(exact->begin(), exact->end());
+  }
+  std::sort(languages->begin(), languages->end());
+  languages->erase(std::unique(languages->begin(), languages->end()), languages->end());
+  return true;
 }
 
 std::optional<JsonState> JsonMachine::without_text(const JsonState& state) {

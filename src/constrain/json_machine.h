@@ -15,8 +15,11 @@
 
 #include "constrain/char_cursor.h"
 #include "constrain/schema_language.h"
+#include "constrain/shared_text.h"
 
 namespace decant {
+
+struct JsonFrames;
 
 // A container that is open, with what it has so far; shared by all states that go on from it.
 struct JsonFrame {
@@ -30,17 +33,28 @@ struct JsonFrame {
   std::shared_ptr<const std::vector<std::string>> seen;
   uint32_t item_begin = 0;                  // uniqueItems: where the current item begins in JsonState::item
   uint16_t unique_depth = 0;                // arrays with uniqueItems among this and the frames around it
-  std::shared_ptr<const JsonFrame> parent;  // null: the value is the whole text
+  std::shared_ptr<const JsonFrames> outer;  // null: the value is the whole text
+  size_t own_hash = 0;                      // without `outer`
   size_t hash = 0;
   mutable std::vector<uint64_t> permitted;  // names that may come next; made when first asked for
   mutable int8_t other_permitted = -1;
 };
 using JsonFramePtr = std::shared_ptr<const JsonFrame>;
 
+// The alternatives of what is around a value: any of them may go on when it ends. One value is followed once for all of
+// them, or the alternatives of nested values would multiply.
+struct JsonFrames {
+  std::vector<JsonFramePtr> list;  // sorted, distinct, not empty
+  uint16_t unique_depth = 0;       // the largest
+  size_t hash = 0;
+};
+using JsonFramesPtr = std::shared_ptr<const JsonFrames>;
+
 struct JsonThread {
   // By the phase: a goal; a language; or of a name, the range of the shape's names, its length so far, and a language.
   uint32_t a = 0, b = 0, c = 0, d = 0;
-  JsonFramePtr frame;
+  JsonFramePtr frame;   // between the parts of a container, and in a name: the container
+  JsonFramesPtr outer;  // before and within a value, and after its name: what is around it; null: it is the whole text
 };
 
 enum class JsonPhase : uint8_t {
@@ -63,7 +77,7 @@ struct JsonState {
   CharCursor cursor;
   std::vector<JsonThread> threads;          // sorted, distinct
   std::shared_ptr<const std::string> name;  // kName, where other names than the shape's are possible: so far, decoded
-  std::shared_ptr<const std::string> item;  // the text since the outermost item of an array with uniqueItems began
+  SharedText::Ptr item;                     // the text since the outermost item of an array with uniqueItems began
   size_t hash = 0;
 };
 
@@ -92,6 +106,9 @@ class JsonMachine {
   // pattern, no witness, any text). Then the state behind the quote of such a name; its text is not kept.
   bool other_names_alike(const JsonState& state);
   std::optional<JsonState> after_other_name(const JsonState& state);
+  // For kString and kName: languages that tell texts apart which end it, as far as what may come behind the quote goes,
+  // but for `exact` texts and where a tail ends another string or a container. False if each text is its own.
+  bool endings(const JsonState& state, std::vector<RegexId>* languages, std::vector<std::string_view>* exact);
   // Within a string, name or scalar: the state without the text that it carries for what ends it; nullopt if it carries
   // none. Until a byte for which ends_text() is true it goes on to the same states, as far as refusing goes.
   static std::optional<JsonState> without_text(const JsonState& state);
@@ -116,25 +133,32 @@ class JsonMachine {
   std::optional<JsonState> begin_name(const JsonState& state);
   std::optional<JsonState> end_name(const JsonState& state);
   // `last`: the byte that ended the value and is part of it, or 0.
-  std::optional<JsonState> completed(const std::vector<JsonFramePtr>& frames, const JsonState& from, char last);
+  std::optional<JsonState> completed(std::vector<JsonFramePtr> frames, const JsonState& from, char last);
+  // Threads before values: goals and the frames that ask for them.
+  using Members = std::vector<std::pair<GoalId, JsonFramePtr>>;
+  static Threads threads_of(Members members);
+  // Threads of containers: those that differ only in what is around them become one.
+  static Threads merged(std::vector<JsonFramePtr> frames);
+  static JsonFramesPtr frames_of(std::vector<JsonFramePtr> list);
   std::optional<JsonState> close(const JsonState& state, bool is_object);
-  // The language without the values that the array has already.
-  RegexId without_seen(RegexId language, const JsonFramePtr& frame, bool strings);
+  // A thread for the language, without the values that arrays with uniqueItems have already.
+  void add_scalars(RegexId language, const JsonFramesPtr& outer, bool strings, Threads* out);
+  RegexId without_seen(RegexId language, const JsonFrame& frame, bool strings);
 
   // Objects
-  JsonFramePtr open_object(ShapeId shape, const JsonFramePtr& parent);
+  JsonFramePtr open_object(ShapeId shape, const JsonFramesPtr& outer);
   bool object_viable(const JsonFrame& f);
   bool object_closable(const JsonFrame& f);
   int64_t missing(const JsonFrame& f, int64_t also, bool* possible);
   void permit(const JsonFrame& f);
   bool any_permitted(const JsonFrame& f);
-  void add_member(const JsonFrame& f, size_t name, const std::string* other, Threads* out);
+  void add_member(const JsonFrame& f, size_t name, const std::string* other, Members* out);
   // Arrays
-  JsonFramePtr open_array(ShapeId shape, const JsonFramePtr& parent);
+  JsonFramePtr open_array(ShapeId shape, const JsonFramesPtr& outer);
   bool array_viable(const JsonFrame& f);
   bool array_closable(const JsonFrame& f);
-  void add_items(const JsonFramePtr& f, uint32_t item_begin, Threads* out);
-  JsonFramePtr finish(JsonFrame f);
+  void add_items(const JsonFramePtr& f, uint32_t item_begin, Members* out);
+  static JsonFramePtr finish(JsonFrame f);
 
   // Classes of characters that the cursor can still become.
   void reachable_classes(const CharCursor& cursor, std::vector<CharClassId>* out);

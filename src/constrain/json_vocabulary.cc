@@ -32,7 +32,7 @@ JsonVocabulary::JsonVocabulary(std::shared_ptr<const TokenTrie> trie) : trie_(st
       }
     }
     if (bad) continue;
-    possible.set(t);
+    if (quote == std::string_view::npos || escapes) possible.set(t);
     if (quote == std::string_view::npos) {
       if (cursor.kind != CharCursor::Kind::kBetween) ++length;
       lengths.emplace_back(length, t);
@@ -50,7 +50,12 @@ JsonVocabulary::JsonVocabulary(std::shared_ptr<const TokenTrie> trie) : trie_(st
   std::vector<std::string_view> tail_texts;
   by_tail.try_emplace("");
   for (auto& [tail, list] : by_tail) {
-    Tail made{.first = static_cast<uint32_t>(endings_.size()), .last = 0, .all = TokenMask(trie_->vocab_size())};
+    Tail made{.first = static_cast<uint32_t>(endings_.size()),
+              .last = 0,
+              .all = TokenMask(trie_->vocab_size()),
+              .plain = tail.find_first_of("]}") == std::string::npos &&
+                       std::count(tail.begin(), tail.end(), '"') <= 1 &&
+                       std::count(tail.begin(), tail.end(), ',') <= 1};
     for (const Ending& e : list) made.all.set(e.token);
     endings_.insert(endings_.end(), list.begin(), list.end());
     made.last = static_cast<uint32_t>(endings_.size());
@@ -59,6 +64,7 @@ JsonVocabulary::JsonVocabulary(std::shared_ptr<const TokenTrie> trie) : trie_(st
   }
   tail_trie_ = std::make_unique<TokenTrie>(tail_texts);
   make_classes(possible);
+  make_ending_nodes();
 }
 
 void JsonVocabulary::make_classes(const TokenMask& possible) {
@@ -107,12 +113,43 @@ void JsonVocabulary::make_classes(const TokenMask& possible) {
   odd_trie_ = std::make_unique<TokenTrie>(*trie_, odd);
 }
 
+void JsonVocabulary::make_ending_nodes() {
+  std::map<std::string, std::vector<EndingToken>> by_text;
+  for (uint32_t tail = 0; tail < tails_.size(); ++tail) {
+    for (uint32_t i = tails_[tail].first; i < tails_[tail].last; ++i) {
+      const std::string_view text = trie_->bytes_of(endings_[i].token);
+      by_text[std::string(text.substr(0, text.find('"')))].push_back({endings_[i].token, tail});
+    }
+  }
+  ending_nodes_.push_back({.end = 0, .byte = 0, .first = 0, .last = 0});
+  std::vector<size_t> path = {0};  // the open nodes
+  std::string last;
+  for (const auto& [text, tokens] : by_text) {
+    size_t common = 0;
+    while (common < last.size() && common < text.size() && last[common] == text[common]) ++common;
+    while (path.size() > common + 1) {
+      ending_nodes_[path.back()].end = static_cast<uint32_t>(ending_nodes_.size());
+      path.pop_back();
+    }
+    for (size_t i = common; i < text.size(); ++i) {
+      path.push_back(ending_nodes_.size());
+      ending_nodes_.push_back({.end = 0, .byte = static_cast<uint8_t>(text[i]), .first = 0, .last = 0});
+    }
+    ending_nodes_[path.back()].first = static_cast<uint32_t>(ending_tokens_.size());
+    ending_tokens_.insert(ending_tokens_.end(), tokens.begin(), tokens.end());
+    ending_nodes_[path.back()].last = static_cast<uint32_t>(ending_tokens_.size());
+    last = text;
+  }
+  for (const size_t open : path) ending_nodes_[open].end = static_cast<uint32_t>(ending_nodes_.size());
+}
+
 size_t JsonVocabulary::bytes() const {
   const size_t mask = static_cast<size_t>(trie_->vocab_size()) / 8;
   size_t rest = 0;
   for (const TokenClass& k : classes_) rest += k.trie->nodes().size() * sizeof(TokenTrie::Node) + mask;
   rest += odd_trie_->nodes().size() * sizeof(TokenTrie::Node);
-  return rest + trie_->bytes() + (inside_.size() + tails_.size()) * mask + endings_.size() * sizeof(Ending) +
+  return rest + trie_->bytes() + (inside_.size() + tails_.size()) * mask +
+         endings_.size() * (sizeof(Ending) + sizeof(EndingToken)) + ending_nodes_.size() * sizeof(EndingNode) +
          tail_trie_->bytes();
 }
 

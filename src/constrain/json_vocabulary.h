@@ -36,11 +36,24 @@ class JsonVocabulary {
   struct Tail {
     uint32_t first, last;  // in endings()
     TokenMask all;         // of them
+    bool plain;            // it ends no container, and of strings and members no more than begin
   };
   const TokenTrie& tail_trie() const { return *tail_trie_; }  // "token" i is tail i + 1; tail 0 is the empty one
   const std::vector<Tail>& tails() const { return tails_; }
   const std::vector<Ending>& endings() const { return endings_; }
   const std::vector<TokenId>& escaped() const { return escaped_; }
+  // The same endings() by their text before the quote, in depth-first order; the first node is for no text.
+  struct EndingNode {
+    uint32_t end;  // behind the subtree
+    uint8_t byte;
+    uint32_t first, last;  // in ending_tokens()
+  };
+  struct EndingToken {
+    TokenId token;
+    uint32_t tail;  // in tails()
+  };
+  const std::vector<EndingNode>& ending_nodes() const { return ending_nodes_; }
+  const std::vector<EndingToken>& ending_tokens() const { return ending_tokens_; }
 
   // Tokens of whole characters of these sets alone; each token is in the first class that has it.
   struct TokenClass {
@@ -51,13 +64,14 @@ class JsonVocabulary {
   };
   static constexpr size_t kMaxClasses = 8;
   const std::vector<TokenClass>& classes() const { return classes_; }
-  // All others that a string may take: those with a quote, an escape or a part of a character.
+  // All others that a string may take but endings(): those with an escape or a part of a character.
   const TokenTrie& odd_trie() const { return *odd_trie_; }
   int max_length() const { return static_cast<int>(inside_.size()) - 1; }
   size_t bytes() const;
 
  private:
   void make_classes(const TokenMask& possible);
+  void make_ending_nodes();
 
   std::shared_ptr<const TokenTrie> trie_;
   std::vector<TokenMask> inside_;  // by length; the last has all
@@ -65,6 +79,8 @@ class JsonVocabulary {
   std::vector<Tail> tails_;
   std::vector<Ending> endings_;
   std::vector<TokenId> escaped_;
+  std::vector<EndingNode> ending_nodes_;
+  std::vector<EndingToken> ending_tokens_;
   std::vector<TokenClass> classes_;
   std::unique_ptr<TokenTrie> odd_trie_;
 };

@@ -60,7 +60,8 @@ void RegexPool::measure(Node* n) const {
   if (!n->simple) {
     n->longest_end = kMany;
     n->least = n->nullable ? 0 : 1;
-    for (uint32_t i = n->a; i < n->b && n->kind == Kind::kAnd; ++i) n->least = std::max(n->least, nodes_[lists_[i]].least);
+    for (uint32_t i = n->a; i < n->b && n->kind == Kind::kAnd; ++i)
+      n->least = std::max(n->least, nodes_[lists_[i]].least);
     return;
   }
   switch (n->kind) {

@@ -98,10 +98,11 @@ class RegexPool {
   FreeRun free_run(RegexId a);
   // Whether the language is that of all texts of `min` to `max` characters (kUnbounded: no end).
   bool any_of_length(RegexId a, int* min, int* max) const;
-  // Where `a` is an intersection with a language of any_of_length: the rest of it, and the lengths. Not const: makes the
-  // rest.
+  // Where `a` is an intersection with a language of any_of_length: the rest of it, and the lengths. Not const: makes
+  // the rest.
   bool split_length(RegexId a, RegexId* rest, int* min, int* max);
-  // From wherever a text is that can be completed, so many characters more complete it; kUnbounded if that is not known.
+  // From wherever a text is that can be completed, so many characters more complete it; kUnbounded if that is not
+  // known.
   int longest_end(RegexId a) const {
     return nodes_[a].longest_end == kMany ? kUnbounded : static_cast<int>(nodes_[a].longest_end);
   }

@@ -3,6 +3,7 @@
 #include "constrain/schema_constraint.h"
 
 #include <algorithm>
+#include <map>
 #include <mutex>
 #include <unordered_map>
 
@@ -246,6 +247,103 @@ class SchemaConstraint final : public Constraint {
     std::array<bool, 256> bytes;
     machine_.candidates(*state, &bytes);
     walk_from(vocabulary_->odd_trie(), bytes, id, mask);
+    fill_endings(*state, mask);
+  }
+
+  // Tokens that end a string or name: those whose text before the quote the languages do not tell apart go on alike.
+  void fill_endings(const JsonState& state, TokenMask* mask) {
+    RegexPool& pool = machine_.language().pool();
+    std::vector<RegexId> languages;
+    std::vector<std::string_view> exact;
+    const bool grouped = machine_.endings(state, &languages, &exact);
+    const size_t width = languages.size();
+    std::vector<uint32_t> rows;  // of the languages, for each open node
+    rows.reserve(width * 8);
+    for (const RegexId l : languages) rows.push_back(strings_.row_of(l));
+    struct Open {
+      uint32_t end, code;
+      uint8_t left;
+    };
+    const std::vector<JsonVocabulary::EndingNode>& nodes = vocabulary_->ending_nodes();
+    std::vector<Open> open = {{static_cast<uint32_t>(nodes.size()), 0, 0}};
+    std::string text;
+    std::map<std::vector<bool>, uint32_t> behind;  // by the languages that end
+    std::vector<bool> key(width);
+    for (uint32_t i = 0; i < nodes.size();) {
+      const JsonVocabulary::EndingNode& node = nodes[i];
+      if (i > 0) {
+        while (open.back().end <= i) open.pop_back();
+        text.resize(open.size() - 1);
+        rows.resize(width * open.size());
+        text += static_cast<char>(node.byte);
+        Open now{node.end, 0, 0};
+        std::optional<uint32_t> code;
+        if (node.byte < 128) {
+          code = node.byte;
+        } else if (open.back().left > 0) {
+          now.left = static_cast<uint8_t>(open.back().left - 1);
+          now.code = open.back().code << 6 | (node.byte & 0x3Fu);
+          if (now.left == 0) code = now.code;
+        } else {
+          now.left = node.byte >= 0xF0 ? 3 : node.byte >= 0xE0 ? 2 : 1;
+          now.code = node.byte & (0x3Fu >> now.left);
+        }
+        bool alive = false;
+        const CharClassId c = code ? pool.class_of(*code) : 0;
+        for (size_t k = 0; k < width; ++k) {
+          uint32_t row = rows[rows.size() - width];
+          if (row != StringMasks::kDead && code) row = strings_.step(row, c);
+          alive = alive || row != StringMasks::kDead;
+          rows.push_back(row);
+        }
+        if (!alive) {
+          const auto at = std::lower_bound(exact.begin(), exact.end(), text);
+          if (at == exact.end() || !at->starts_with(text)) {
+            rows.resize(rows.size() - width);
+            i = node.end;
+            continue;
+          }
+        }
+        open.push_back(now);
+      }
+      ++i;
+      if (node.first == node.last || open.back().left > 0) continue;
+      bool any = false;
+      for (size_t k = 0; k < width; ++k) {
+        const uint32_t row = rows[rows.size() - width + k];
+        key[k] = row != StringMasks::kDead && pool.nullable(strings_.language_of(row));
+        any = any || key[k];
+      }
+      const bool is_exact = std::binary_search(exact.begin(), exact.end(), text);
+      if (!any && !is_exact) continue;
+      std::optional<uint32_t> own;
+      for (uint32_t e = node.first; e < node.last; ++e) {
+        const JsonVocabulary::EndingToken& token = vocabulary_->ending_tokens()[e];
+        if (grouped && !is_exact && vocabulary_->tails()[token.tail].plain) {
+          const auto [it, is_new] = behind.emplace(key, kDead);
+          if (is_new) it->second = behind_quote(state, text);
+          if (it->second == kDead) continue;
+          const std::vector<uint32_t>& tails = tails_of(it->second);
+          if (std::binary_search(tails.begin(), tails.end(), token.tail)) mask->set(token.token);
+          continue;
+        }
+        if (!own) own = behind_quote(state, text);
+        uint32_t at = *own;
+        for (const char c : vocabulary_->trie().bytes_of(token.token).substr(text.size() + 1)) {
+          if (at == kDead) break;
+          at = step(at, static_cast<uint8_t>(c));
+        }
+        if (at != kDead) mask->set(token.token);
+      }
+    }
+  }
+
+  uint32_t behind_quote(const JsonState& state, const std::string& text) {
+    std::optional<JsonState> at = state;
+    for (size_t i = 0; i <= text.size() && at; ++i) {
+      at = machine_.step(*at, static_cast<uint8_t>(i < text.size() ? text[i] : '"'));
+    }
+    return at ? intern(*at) : kDead;
   }
 
   // The tokens that `text` begins with.

@@ -30,8 +30,14 @@ class StringMasks {
   void make_room();
   size_t bytes() const { return rows_.size() * row_bytes() + kept_.size() * mask_bytes(); }
 
+  // Derivatives as rows of a table: kDead where nothing can be completed. Valid until make_room().
+  static constexpr uint32_t kDead = UINT32_MAX;
+  uint32_t row_of(RegexId id);
+  uint32_t step(uint32_t row, CharClassId c);
+  RegexId language_of(uint32_t row) const { return rows_[row]->id; }
+
  private:
-  static constexpr uint32_t kDead = UINT32_MAX, kUnknown = UINT32_MAX - 1;
+  static constexpr uint32_t kUnknown = UINT32_MAX - 1;
   static constexpr uint8_t kAnyLength = 255;
   // Of one language: where characters lead, and how long any text of a class's characters stays alive (at least).
   struct Row {
@@ -50,8 +56,6 @@ class StringMasks {
   size_t mask_bytes() const { return static_cast<size_t>(vocabulary_->trie().vocab_size()) / 8; }
   void prepare();
   RegexId without_length(RegexId id);
-  uint32_t row_of(RegexId id);
-  uint32_t step(uint32_t row, CharClassId c);
   uint8_t free_length(uint32_t row, size_t k, uint32_t nodes);
   uint8_t search(uint32_t row, size_t k, uint32_t fuel);
   void walk(size_t k, uint32_t row, TokenMask* mask);
