@@ -52,14 +52,12 @@ JsonVocabulary::JsonVocabulary(std::shared_ptr<const TokenTrie> trie) : trie_(st
   for (auto& [tail, list] : by_tail) {
     Tail made{.first = static_cast<uint32_t>(endings_.size()),
               .last = 0,
-              .all = TokenMask(trie_->vocab_size()),
               .plain = tail.find_first_of("]}") == std::string::npos &&
                        std::count(tail.begin(), tail.end(), '"') <= 1 &&
                        std::count(tail.begin(), tail.end(), ',') <= 1};
-    for (const Ending& e : list) made.all.set(e.token);
     endings_.insert(endings_.end(), list.begin(), list.end());
     made.last = static_cast<uint32_t>(endings_.size());
-    tails_.push_back(std::move(made));
+    tails_.push_back(made);
     if (!tail.empty()) tail_texts.push_back(tail);  // the empty one comes first
   }
   tail_trie_ = std::make_unique<TokenTrie>(tail_texts);
@@ -148,7 +146,7 @@ size_t JsonVocabulary::bytes() const {
   size_t rest = 0;
   for (const TokenClass& k : classes_) rest += k.trie->nodes().size() * sizeof(TokenTrie::Node) + mask;
   rest += odd_trie_->nodes().size() * sizeof(TokenTrie::Node);
-  return rest + trie_->bytes() + (inside_.size() + tails_.size()) * mask +
+  return rest + trie_->bytes() + inside_.size() * mask +
          endings_.size() * (sizeof(Ending) + sizeof(EndingToken)) + ending_nodes_.size() * sizeof(EndingNode) +
          tail_trie_->bytes();
 }

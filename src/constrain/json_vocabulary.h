@@ -35,7 +35,6 @@ class JsonVocabulary {
   };
   struct Tail {
     uint32_t first, last;  // in endings()
-    TokenMask all;         // of them
     bool plain;            // it ends no container, and of strings and members no more than begin
   };
   const TokenTrie& tail_trie() const { return *tail_trie_; }  // "token" i is tail i + 1; tail 0 is the empty one
@@ -66,7 +65,6 @@ class JsonVocabulary {
   const std::vector<TokenClass>& classes() const { return classes_; }
   // All others that a string may take but endings(): those with an escape or a part of a character.
   const TokenTrie& odd_trie() const { return *odd_trie_; }
-  int max_length() const { return static_cast<int>(inside_.size()) - 1; }
   size_t bytes() const;
 
  private:

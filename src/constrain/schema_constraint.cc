@@ -380,10 +380,6 @@ class SchemaConstraint final : public Constraint {
   void add_endings(uint32_t behind, int min, int max, TokenMask* mask) {
     for (const uint32_t t : tails_of(behind)) {
       const JsonVocabulary::Tail& tail = vocabulary_->tails()[t];
-      if (min == 0 && (max == RegexPool::kUnbounded || max >= vocabulary_->max_length())) {
-        *mask |= tail.all;
-        continue;
-      }
       for (uint32_t i = tail.first; i < tail.last; ++i) {
         const JsonVocabulary::Ending& e = vocabulary_->endings()[i];
         if (e.length >= min && (max == RegexPool::kUnbounded || e.length <= max)) mask->set(e.token);

@@ -16,14 +16,15 @@ constexpr uint32_t kSmallSubtree = 24;
 
 void StringMasks::prepare() {
   for (uint32_t c = 0; c < 128; ++c) ascii_[c] = pool_->class_of(c);
+  for (int c = 0; c < pool_->class_count(); ++c) {
+    if (pool_->reaches_beyond_ascii(static_cast<CharClassId>(c))) wide_.push_back(static_cast<CharClassId>(c));
+  }
   for (const JsonVocabulary::TokenClass& k : vocabulary_->classes()) {
     std::vector<CharClassId>& list = classes_.emplace_back();
     for (uint32_t c = 0; c < 128; ++c) {
       if (k.ascii[c]) list.push_back(ascii_[c]);
     }
-    for (int c = 0; c < pool_->class_count() && k.beyond; ++c) {
-      if (pool_->reaches_beyond_ascii(static_cast<CharClassId>(c))) list.push_back(static_cast<CharClassId>(c));
-    }
+    if (k.beyond) list.insert(list.end(), wide_.begin(), wide_.end());
     std::sort(list.begin(), list.end());
     list.erase(std::unique(list.begin(), list.end()), list.end());
   }
@@ -93,6 +94,14 @@ uint8_t StringMasks::free_length(uint32_t row, size_t k, uint32_t nodes) {
   return now.free[k];
 }
 
+bool StringMasks::takes_wide(uint32_t row) {
+  if (rows_[row]->wide < 0) {
+    const bool any = std::any_of(wide_.begin(), wide_.end(), [&](CharClassId c) { return step(row, c) != kDead; });
+    rows_[row]->wide = any ? 1 : 0;
+  }
+  return rows_[row]->wide != 0;
+}
+
 void StringMasks::walk(size_t k, uint32_t start, TokenMask* mask) {
   const JsonVocabulary::TokenClass& kind = vocabulary_->classes()[k];
   const TokenTrie& trie = *kind.trie;
@@ -114,6 +123,8 @@ void StringMasks::walk(size_t k, uint32_t start, TokenMask* mask) {
     } else if (now.left > 0) {
       now.code = now.code << 6 | (node.byte & 0x3Fu);
       if (--now.left == 0) now.row = step(now.row, pool_->class_of(now.code));
+    } else if (!takes_wide(now.row)) {
+      now.row = kDead;
     } else {
       // Tokens of classes are of whole characters.
       now.left = node.byte >= 0xF0 ? 3 : node.byte >= 0xE0 ? 2 : 1;

@@ -43,6 +43,7 @@ class StringMasks {
   struct Row {
     RegexId id;
     uint32_t seen = 0;  // by the search of this number
+    int8_t wide = -1;   // whether a character beyond ASCII may come; -1: not known yet
     std::array<uint8_t, JsonVocabulary::kMaxClasses> free{};
     std::array<uint16_t, JsonVocabulary::kMaxClasses> searched{};  // the fuel that was spent to find out
     std::vector<uint32_t> next;
@@ -58,12 +59,14 @@ class StringMasks {
   RegexId without_length(RegexId id);
   uint8_t free_length(uint32_t row, size_t k, uint32_t nodes);
   uint8_t search(uint32_t row, size_t k, uint32_t fuel);
+  bool takes_wide(uint32_t row);
   void walk(size_t k, uint32_t row, TokenMask* mask);
 
   RegexPool* pool_;
   std::shared_ptr<const JsonVocabulary> vocabulary_;
   std::array<CharClassId, 128> ascii_{};
   std::vector<std::vector<CharClassId>> classes_;  // of characters, by class of tokens
+  std::vector<CharClassId> wide_;                  // beyond ASCII
   std::vector<std::unique_ptr<Row>> rows_;
   std::unordered_map<RegexId, uint32_t> row_ids_;
   std::vector<Open> open_;
