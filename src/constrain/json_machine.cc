@@ -13,6 +13,7 @@ namespace decant {
 namespace {
 
 constexpr uint8_t kNewline = 128;
+constexpr size_t kMaxWays = 4096;  // to have one more member
 
 size_t mix(size_t h, uint64_t v) {
   h = (h ^ v) * 0xFF51AFD7ED558CCDu;
@@ -448,7 +449,7 @@ std::optional<JsonState> JsonMachine::end_name(const JsonState& state) {
 JsonFramePtr JsonMachine::finish(JsonFrame f) {
   size_t h = mix(f.shape * 2u + (f.is_object ? 1 : 0), static_cast<uint64_t>(f.count));
   for (const uint64_t w : f.used) h = mix(h, w);
-  h = mix(h, uint64_t{f.witnessed} << 32 | f.item_begin);
+  h = mix(mix(h, f.witnessed), f.item_begin);
   for (const int64_t n : f.contained) h = mix(h, static_cast<uint64_t>(n));
   if (f.seen) {
     for (const std::string& s : *f.seen) h = mix(h, std::hash<std::string>()(s));
@@ -522,88 +523,46 @@ JsonFramePtr JsonMachine::open_object(ShapeId id, const JsonFramesPtr& outer) {
   return object_viable(f) ? finish(std::move(f)) : nullptr;
 }
 
-// Names that still have to come, beside `also` (a name that is about to); whether all of them can.
-int64_t JsonMachine::missing(const JsonFrame& f, int64_t also, bool* possible) {
-  ObjectShape& shape = language_.object(f.shape);
-  const auto is_used = [&](size_t i) {
-    return static_cast<int64_t>(i) == also || (f.used[i >> 6] >> (i & 63) & 1) != 0;
-  };
-  int64_t count = 0;
-  *possible = true;
-  if (shape.needs.empty()) {
-    for (size_t i = 0; i < shape.names.size(); ++i) {
-      if (!shape.required[i] || is_used(i)) continue;
-      ++count;
-      *possible = *possible && language_.name_possible(shape, i);
-    }
-    return count;
-  }
-  // Names ask for others: all that follow from those that are there or have to come.
-  std::vector<bool> needed = shape.required;
-  std::vector<size_t> open;
-  for (size_t i = 0; i < shape.names.size(); ++i) {
-    if (needed[i] || is_used(i)) open.push_back(i);
-  }
-  while (!open.empty()) {
-    const size_t i = open.back();
-    open.pop_back();
-    for (const uint32_t other : shape.needs[i]) {
-      if (needed[other] || is_used(other)) {
-        needed[other] = true;
-        continue;
-      }
-      needed[other] = true;
-      open.push_back(other);
-    }
-  }
-  for (size_t i = 0; i < shape.names.size(); ++i) {
-    if (!needed[i] || is_used(i)) continue;
-    ++count;
-    *possible = *possible && language_.name_possible(shape, i);
-  }
-  return count;
-}
-
 bool JsonMachine::object_viable(const JsonFrame& f) {
-  ObjectShape& shape = language_.object(f.shape);
-  bool possible = true;
-  const int64_t still = missing(f, -1, &possible);
-  if (!possible || f.count + still > shape.rules.max) return false;
-  const auto witnesses = static_cast<int64_t>(shape.rules.witnesses.size());
-  if (witnesses > std::popcount(f.witnessed) && f.count >= shape.rules.max) return false;
-  if (f.count + still >= shape.rules.min) return true;
-  if (language_.other_names(shape) != language_.pool().none()) return true;
-  int64_t available = 0;
-  for (size_t i = 0; i < shape.names.size(); ++i) {
-    const bool is_used = (f.used[i >> 6] >> (i & 63) & 1) != 0;
-    available += !is_used && language_.name_possible(shape, i);
-  }
-  return f.count + available >= shape.rules.min;
+  return language_.completable(language_.object(f.shape), f.used, f.count, f.witnessed);
 }
 
 bool JsonMachine::object_closable(const JsonFrame& f) {
-  const ObjectShape& shape = language_.object(f.shape);
-  if (f.count < shape.rules.min || std::popcount(f.witnessed) < static_cast<int>(shape.rules.witnesses.size()))
-    return false;
-  bool possible = true;
-  return missing(f, -1, &possible) == 0;
+  return language_.complete(language_.object(f.shape), f.used, f.count, f.witnessed);
 }
 
 void JsonMachine::permit(const JsonFrame& f) {
   if (f.other_permitted >= 0) return;
   ObjectShape& shape = language_.object(f.shape);
   f.permitted.assign(f.used.size(), 0);
-  bool possible = true;
-  const int64_t still = missing(f, -1, &possible), room = shape.rules.max - f.count;
+  const bool alone = shape.rules.clauses.empty() && shape.needs.empty();
+  // A name that nothing else depends on takes a place and no more.
+  const bool room = language_.completable(shape, f.used, f.count + 1, f.witnessed);
+  std::vector<uint64_t> used = f.used;
   for (size_t i = 0; i < shape.names.size(); ++i) {
-    if ((f.used[i >> 6] >> (i & 63) & 1) != 0 || !language_.name_possible(shape, i)) continue;
-    if (room != INT64_MAX - f.count || !shape.needs.empty()) {
-      // With this name, do all that have to come still fit?
-      if (missing(f, static_cast<int64_t>(i), &possible) + 1 > room || !possible) continue;
+    const uint64_t bit = uint64_t{1} << (i & 63);
+    if ((f.used[i >> 6] & bit) != 0 || !language_.name_possible(shape, i)) continue;
+    bool possible = room || (alone && shape.required[i]);
+    if (shape.in_clause[i] && shape.rules.clauses.empty()) {
+      used[i >> 6] |= bit;
+      possible = language_.completable(shape, used, f.count + 1, f.witnessed);
+      used[i >> 6] &= ~bit;
+    } else if (shape.in_clause[i] || (!possible && !alone)) {
+      Members ways;
+      add_member(f, i, nullptr, &ways);
+      possible = !ways.empty();
     }
-    f.permitted[i >> 6] |= uint64_t{1} << (i & 63);
+    if (possible) f.permitted[i >> 6] |= bit;
   }
-  f.other_permitted = still + 1 <= room ? 1 : 0;
+  // Other names can meet clauses too; which ones is left to the end of the name.
+  uint64_t met = f.witnessed;
+  for (size_t c = 0; c < shape.rules.clauses.size(); ++c) {
+    for (const ObjectRules::Option& o : shape.rules.clauses[c]) {
+      if (o.kind >= ObjectRules::Option::Kind::kPattern && o.kind <= ObjectRules::Option::Kind::kName)
+        met |= uint64_t{1} << c;
+    }
+  }
+  f.other_permitted = room || (met != f.witnessed && language_.completable(shape, f.used, f.count + 1, met)) ? 1 : 0;
 }
 
 bool JsonMachine::any_permitted(const JsonFrame& f) {
@@ -632,45 +591,78 @@ void JsonMachine::add_member(const JsonFrame& f, size_t name, const std::string*
     text = *other;
     goal = language_.other_goal(shape, language_.match(shape, text));
   }
+  using Option = ObjectRules::Option;
   struct Way {
-    std::vector<SchemaLiteral> more;
-    uint32_t witnessed;
+    std::vector<SchemaLiteral> more;  // sorted
+    uint64_t met;
   };
   std::vector<Way> ways = {{{}, f.witnessed}};
-  for (size_t w = 0; w < shape.rules.witnesses.size() && w < 32; ++w) {
-    const ObjectRules::Witness& witness = shape.rules.witnesses[w];
-    if ((f.witnessed >> w & 1) != 0) continue;
-    if (witness.kind == ObjectRules::Witness::Kind::kName) {
-      // The name alone decides.
-      const GoalId names = language_.goal({witness.value});
-      if (!language_.matches(language_.strings(names), text)) continue;
-      for (Way& way : ways) way.witnessed |= 1u << w;
+  for (size_t c = 0; c < shape.rules.clauses.size(); ++c) {
+    const uint64_t bit = uint64_t{1} << c;
+    if ((f.witnessed & bit) != 0) continue;
+    std::vector<SchemaLiteral> values;  // that meet the clause
+    bool is_met = false;
+    for (const Option& o : shape.rules.clauses[c]) {
+      bool applies = false;
+      switch (o.kind) {
+        case Option::Kind::kMember: applies = o.name == text; break;
+        case Option::Kind::kPattern: applies = language_.matches(o.pattern, text); break;
+        case Option::Kind::kName:
+          applies = language_.matches(language_.strings(language_.goal({o.value})), text);
+          is_met = is_met || applies;
+          continue;
+        case Option::Kind::kAdditional: {
+          const SchemaNode& n = language_.schema().node(o.scope);
+          applies =
+              std::none_of(n.properties.begin(), n.properties.end(), [&](const auto& p) { return p.first == text; }) &&
+              std::none_of(n.pattern_properties.begin(), n.pattern_properties.end(),
+                           [&](const auto& p) { return language_.matches(p.first, text); });
+          break;
+        }
+        default: break;
+      }
+      if (!applies) continue;
+      if (o.value.schema == kNoSchema) {
+        is_met = true;
+      } else {
+        values.push_back(o.value);
+      }
+    }
+    if (is_met) {
+      for (Way& way : ways) way.met |= bit;
       continue;
     }
-    bool applies;
-    if (witness.kind == ObjectRules::Witness::Kind::kPattern) {
-      applies = language_.matches(witness.pattern, text);
-    } else {
-      const SchemaNode& n = language_.schema().node(witness.scope);
-      applies =
-          std::none_of(n.properties.begin(), n.properties.end(), [&](const auto& p) { return p.first == text; }) &&
-          std::none_of(n.pattern_properties.begin(), n.pattern_properties.end(),
-                       [&](const auto& p) { return language_.matches(p.first, text); });
-    }
-    if (!applies) continue;
     const size_t count = ways.size();
-    for (size_t i = 0; i < count; ++i) {
-      Way with = ways[i];
-      with.more.push_back(witness.value);
-      with.witnessed |= 1u << w;
-      ways.push_back(std::move(with));
+    if (count * (values.size() + 1) > kMaxWays) {
+      language_.too_many();
+      return;
     }
+    for (const SchemaLiteral value : values) {
+      for (size_t i = 0; i < count; ++i) {
+        Way with = ways[i];
+        const auto at = std::lower_bound(with.more.begin(), with.more.end(), value);
+        if (at == with.more.end() || *at != value) with.more.insert(at, value);
+        with.met |= bit;
+        ways.push_back(std::move(with));
+      }
+    }
+    // Of ways that ask the same of the value the one that meets more is enough.
+    std::sort(ways.begin(), ways.end(), [](const Way& x, const Way& y) {
+      return x.more != y.more ? x.more < y.more : std::popcount(x.met) > std::popcount(y.met);
+    });
+    std::vector<Way> kept;
+    for (Way& way : ways) {
+      const bool is_less = std::any_of(kept.rbegin(), kept.rend(),
+                                       [&](const Way& k) { return k.more == way.more && (way.met & ~k.met) == 0; });
+      if (!is_less) kept.push_back(std::move(way));
+    }
+    ways = std::move(kept);
   }
   for (Way& way : ways) {
-    const GoalId own = language_.goal_with(goal, way.more);
+    const GoalId own = way.more.empty() ? goal : language_.goal_with(goal, way.more);
     if (!language_.satisfiable(own)) continue;
     JsonFrame next = base;
-    next.witnessed = way.witnessed;
+    next.witnessed = way.met;
     if (object_viable(next)) out->emplace_back(own, finish(std::move(next)));
   }
 }
@@ -860,7 +852,7 @@ bool JsonMachine::other_names_alike(const JsonState& state) {
     return false;
   const JsonThread& t = state.threads[0];
   const ObjectShape& shape = language_.object(t.frame->shape);
-  return t.d == language_.pool().any_text() && shape.patterns.empty() && shape.rules.witnesses.empty();
+  return t.d == language_.pool().any_text() && shape.patterns.empty() && shape.rules.clauses.empty();
 }
 
 std::optional<JsonState> JsonMachine::after_other_name(const JsonState& state) {
@@ -896,9 +888,11 @@ bool JsonMachine::endings(const JsonState& state, std::vector<RegexId>* language
         }
       }
       std::vector<RegexId> patterns = shape.patterns;
-      for (const ObjectRules::Witness& w : shape.rules.witnesses) {
-        if (w.kind == ObjectRules::Witness::Kind::kName)
-          patterns.push_back(language_.strings(language_.goal({w.value})));
+      for (const ObjectRules::Clause& clause : shape.rules.clauses) {
+        for (const ObjectRules::Option& o : clause) {
+          if (o.kind == ObjectRules::Option::Kind::kName)
+            patterns.push_back(language_.strings(language_.goal({o.value})));
+        }
       }
       for (RegexId pattern : patterns) {
         for (size_t at = 0; at < state.name->size() && pattern != pool.none();) {

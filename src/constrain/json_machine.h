@@ -27,7 +27,7 @@ struct JsonFrame {
   bool is_object = false;
   int64_t count = 0;               // members or items
   std::vector<uint64_t> used;      // bits of the shape's names
-  uint32_t witnessed = 0;          // bits of the shape's witnesses
+  uint64_t witnessed = 0;          // bits of the shape's clauses, or witnesses, that are met
   std::vector<int64_t> contained;  // by the shape's contains
   // Names beyond the shape's, or the items so far in canonical form (uniqueItems); sorted.
   std::shared_ptr<const std::vector<std::string>> seen;
@@ -149,7 +149,6 @@ class JsonMachine {
   JsonFramePtr open_object(ShapeId shape, const JsonFramesPtr& outer);
   bool object_viable(const JsonFrame& f);
   bool object_closable(const JsonFrame& f);
-  int64_t missing(const JsonFrame& f, int64_t also, bool* possible);
   void permit(const JsonFrame& f);
   bool any_permitted(const JsonFrame& f);
   void add_member(const JsonFrame& f, size_t name, const std::string* other, Members* out);

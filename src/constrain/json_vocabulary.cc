@@ -146,9 +146,8 @@ size_t JsonVocabulary::bytes() const {
   size_t rest = 0;
   for (const TokenClass& k : classes_) rest += k.trie->nodes().size() * sizeof(TokenTrie::Node) + mask;
   rest += odd_trie_->nodes().size() * sizeof(TokenTrie::Node);
-  return rest + trie_->bytes() + inside_.size() * mask +
-         endings_.size() * (sizeof(Ending) + sizeof(EndingToken)) + ending_nodes_.size() * sizeof(EndingNode) +
-         tail_trie_->bytes();
+  return rest + trie_->bytes() + inside_.size() * mask + endings_.size() * (sizeof(Ending) + sizeof(EndingToken)) +
+         ending_nodes_.size() * sizeof(EndingNode) + tail_trie_->bytes();
 }
 
 }  // namespace decant

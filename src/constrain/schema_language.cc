@@ -3,6 +3,8 @@
 #include "constrain/schema_language.h"
 
 #include <algorithm>
+#include <functional>
+#include <iterator>
 #include <set>
 
 #include "constrain/number_language.h"
@@ -15,6 +17,10 @@ constexpr size_t kMaxCases = 2048;     // alternatives of one goal
 constexpr size_t kMaxSubsets = 6;      // of anyOf beside unevaluated*, and of patterns: 2^6
 constexpr size_t kMaxNames = 256;      // of a finite language of names
 constexpr size_t kMaxOpen = 150;       // goals within goals when one asks for a value
+constexpr size_t kMaxMergedNames = 8;  // properties of an alternative that is written as clauses
+constexpr size_t kMaxMergedClauses = 24;
+constexpr size_t kMaxOptions = 64;     // of a clause
+constexpr int kMaxPlans = 1000;        // of the members to come, tried for one answer
 constexpr size_t kMaxExpanding = 300;  // schemas within schemas of one value
 
 // In the place of a scope: unevaluated* was here, so that nothing is left.
@@ -31,6 +37,8 @@ bool has_object_scope(const SchemaNode& n) {
 bool has_array_scope(const SchemaNode& n) { return n.has_prefix || n.items != kNoSchema; }
 
 }  // namespace
+
+void SchemaLanguage::too_many() { give_up("too many alternatives at once"); }
 
 void SchemaLanguage::give_up(const std::string& what) {
   if (status_.ok()) status_ = Status::make(Code::kUnsupported, fmt::format("{}: {}", schema_->name(), what));
@@ -246,7 +254,7 @@ SchemaLanguage::Cases SchemaLanguage::both(const Cases& a, const Cases& b) {
       append(&o.required, y.object.required);
       append(&o.names, y.object.names);
       append(&o.dependencies, y.object.dependencies);
-      append(&o.witnesses, y.object.witnesses);
+      for (const ObjectRules::Clause& clause : y.object.clauses) add_clause(clause, &o.clauses);
       append(&o.rests, y.object.rests);
       o.min = std::max(o.min, y.object.min);
       o.max = std::min(o.max, y.object.max);
@@ -358,6 +366,7 @@ SchemaLanguage::Cases SchemaLanguage::expand_positive(SchemaId id, uint8_t type)
     Cases any;
     if (!annotating_) {
       for (Cases& part : parts) add(&any, std::move(part));
+      if (is_object) any = merge_clauses(std::move(any));
     } else if (parts.size() > kMaxSubsets) {
       give_up(n.pointer + "/anyOf: too many alternatives beside unevaluatedProperties or unevaluatedItems");
     } else {
@@ -386,6 +395,7 @@ SchemaLanguage::Cases SchemaLanguage::expand_positive(SchemaId id, uint8_t type)
       }
       add(&one, std::move(only));
     }
+    if (is_object && !annotating_) one = merge_clauses(std::move(one));
     cases = both(cases, one);
   }
   if (n.not_ != kNoSchema && !cases.empty()) {
@@ -398,6 +408,7 @@ SchemaLanguage::Cases SchemaLanguage::expand_positive(SchemaId id, uint8_t type)
     if (n.then_ != kNoSchema && !yes.empty()) yes = both(yes, expand({n.then_, false}, type));
     if (n.else_ != kNoSchema && !no.empty()) no = both(no, expand({n.else_, false}, type));
     add(&yes, std::move(no));
+    if (is_object && !annotating_) yes = merge_clauses(std::move(yes));
     cases = both(cases, yes);
   }
   if (is_object) {
@@ -408,6 +419,7 @@ SchemaLanguage::Cases SchemaLanguage::expand_positive(SchemaId id, uint8_t type)
       present.object.required.push_back(name);
       Cases either = both({present}, expand({schema, false}, type));
       either.push_back(std::move(absent));
+      if (!annotating_) either = merge_clauses(std::move(either));
       cases = both(cases, either);
     }
   }
@@ -480,6 +492,7 @@ SchemaLanguage::Cases SchemaLanguage::expand_negative(SchemaId id, uint8_t type)
   }
   if (is_object) {
     negate_object(id, &cases);
+    cases = merge_clauses(std::move(cases));
   } else {
     negate_array(id, &cases);
   }
@@ -493,37 +506,32 @@ SchemaLanguage::Cases SchemaLanguage::expand_negative(SchemaId id, uint8_t type)
 
 void SchemaLanguage::negate_object(SchemaId id, Cases* out) {
   const SchemaNode& n = schema_->node(id);
-  const auto next = [&]() -> ObjectRules& {
-    out->emplace_back();
-    return out->back().object;
-  };
-  const SchemaLiteral never{schema_->false_schema(), false};
-  for (const std::string& name : n.required) next().named.push_back({name, never});
-  if (n.min_properties > 0) next().max = n.min_properties - 1;
-  if (n.max_properties != INT64_MAX) next().min = n.max_properties + 1;
+  using Kind = ObjectRules::Option::Kind;
+  ObjectRules::Clause any;
+  for (const std::string& name : n.required) any.push_back({.kind = Kind::kAbsent, .name = name});
+  if (n.min_properties > 0) any.push_back({.kind = Kind::kAtMost, .count = n.min_properties - 1});
+  if (n.max_properties != INT64_MAX) any.push_back({.kind = Kind::kAtLeast, .count = n.max_properties + 1});
   for (const auto& [name, schema] : n.properties) {
-    if (is_trivial({schema, false})) continue;
-    ObjectRules& rules = next();
-    rules.required.push_back(name);
-    rules.named.push_back({name, {schema, true}});
+    if (!is_trivial({schema, false})) any.push_back({.kind = Kind::kMember, .name = name, .value = {schema, true}});
   }
   for (const auto& [pattern, schema] : n.pattern_properties) {
-    if (is_trivial({schema, false})) continue;
-    next().witnesses.push_back(
-        {.kind = ObjectRules::Witness::Kind::kPattern, .pattern = pattern, .value = {schema, true}});
+    if (!is_trivial({schema, false}))
+      any.push_back({.kind = Kind::kPattern, .pattern = pattern, .value = {schema, true}});
   }
-  if (n.additional_properties != kNoSchema && !is_trivial({n.additional_properties, false})) {
-    next().witnesses.push_back(
-        {.kind = ObjectRules::Witness::Kind::kAdditional, .scope = id, .value = {n.additional_properties, true}});
-  }
-  if (n.property_names != kNoSchema && !is_trivial({n.property_names, false})) {
-    next().witnesses.push_back({.kind = ObjectRules::Witness::Kind::kName, .value = {n.property_names, true}});
+  if (n.additional_properties != kNoSchema && !is_trivial({n.additional_properties, false}))
+    any.push_back({.kind = Kind::kAdditional, .scope = id, .value = {n.additional_properties, true}});
+  if (n.property_names != kNoSchema && !is_trivial({n.property_names, false}))
+    any.push_back({.kind = Kind::kName, .value = {n.property_names, true}});
+  if (!any.empty()) {
+    out->emplace_back();
+    set_clause(std::move(any), &out->back().object);
   }
   for (const auto& [name, needed] : n.dependent_required) {
     for (const std::string& other : needed) {
-      ObjectRules& rules = next();
+      out->emplace_back();
+      ObjectRules& rules = out->back().object;
       rules.required.push_back(name);
-      rules.named.push_back({other, never});
+      rules.named.push_back({other, {schema_->false_schema(), false}});
     }
   }
   for (const auto& [name, schema] : n.dependent_schemas) {
@@ -534,6 +542,155 @@ void SchemaLanguage::negate_object(SchemaId id, Cases* out) {
   if (n.unevaluated_properties != kNoSchema && !is_trivial({n.unevaluated_properties, false})) {
     give_up(n.pointer + "/unevaluatedProperties: not supported within \"not\", \"if\" or \"oneOf\"");
   }
+}
+
+// --- Clauses ---------------------------------------------------------------------------------------------------------
+
+// Sets a clause of one option as what it is.
+void SchemaLanguage::set_clause(ObjectRules::Clause clause, ObjectRules* rules) const {
+  using Kind = ObjectRules::Option::Kind;
+  std::sort(clause.begin(), clause.end());
+  clause.erase(std::unique(clause.begin(), clause.end()), clause.end());
+  if (clause.size() == 1) {
+    const ObjectRules::Option& o = clause[0];
+    switch (o.kind) {
+      case Kind::kAbsent: rules->named.push_back({o.name, {schema_->false_schema(), false}}); return;
+      case Kind::kMember:
+        rules->required.push_back(o.name);
+        if (o.value.schema != kNoSchema) rules->named.push_back({o.name, o.value});
+        return;
+      case Kind::kAtMost: rules->max = std::min(rules->max, o.count); return;
+      case Kind::kAtLeast: rules->min = std::max(rules->min, o.count); return;
+      default: break;
+    }
+  }
+  rules->clauses.push_back(std::move(clause));
+}
+
+bool SchemaLanguage::is_tautology(const ObjectRules::Clause& clause) {
+  using Kind = ObjectRules::Option::Kind;
+  return std::any_of(clause.begin(), clause.end(), [&](const ObjectRules::Option& o) {
+    return o.kind == Kind::kAbsent &&
+           std::binary_search(clause.begin(), clause.end(), ObjectRules::Option{.kind = Kind::kMember, .name = o.name});
+  });
+}
+
+// Keeps of clauses of which one says less than another only the stronger.
+void SchemaLanguage::add_clause(ObjectRules::Clause clause, std::vector<ObjectRules::Clause>* clauses) {
+  const auto includes = [](const ObjectRules::Clause& x, const ObjectRules::Clause& y) {
+    return std::includes(x.begin(), x.end(), y.begin(), y.end());
+  };
+  for (const ObjectRules::Clause& known : *clauses) {
+    if (includes(clause, known)) return;
+  }
+  std::erase_if(*clauses, [&](const ObjectRules::Clause& known) { return includes(known, clause); });
+  clauses->push_back(std::move(clause));
+}
+
+// An alternative as clauses that all have to hold; nullopt if it asks for more.
+std::optional<std::vector<ObjectRules::Clause>> SchemaLanguage::clauses_of(const Case& c) const {
+  using Kind = ObjectRules::Option::Kind;
+  const ObjectRules& o = c.object;
+  if (!o.names.empty() || !o.rests.empty()) return std::nullopt;
+  std::vector<ObjectRules::Clause> all = o.clauses;
+  const auto add_named = [&](const std::string& name, SchemaLiteral value) {
+    if (is_trivial(value)) return;
+    const bool never = value.negative ? is_trivial({value.schema, false}) : schema_->node(value.schema).is_false;
+    ObjectRules::Clause clause = {{.kind = Kind::kAbsent, .name = name}};
+    if (!never) clause.push_back({.kind = Kind::kMember, .name = name, .value = value});
+    add_clause(std::move(clause), &all);
+  };
+  for (const SchemaId s : o.scopes) {
+    if (s < kNoSchema) return std::nullopt;
+    const SchemaNode& n = schema_->node(s);
+    if (n.properties.size() > kMaxMergedNames || !n.pattern_properties.empty() ||
+        (n.additional_properties != kNoSchema && !is_trivial({n.additional_properties, false})))
+      return std::nullopt;
+    for (const auto& [name, schema] : n.properties) add_named(name, {schema, false});
+  }
+  for (const auto& [name, value] : o.named) add_named(name, value);
+  for (const std::string& name : o.required) {
+    // Such a value has to be there: one option instead of two.
+    const auto own = std::find_if(all.begin(), all.end(), [&](const ObjectRules::Clause& clause) {
+      return clause.size() == 2 && clause[0].kind == Kind::kAbsent && clause[0].name == name &&
+             clause[1].kind == Kind::kMember && clause[1].name == name;
+    });
+    if (own != all.end()) {
+      ObjectRules::Clause clause = {(*own)[1]};
+      all.erase(own);
+      add_clause(std::move(clause), &all);
+    } else {
+      add_clause({{.kind = Kind::kMember, .name = name}}, &all);
+    }
+  }
+  if (o.min > 0) add_clause({{.kind = Kind::kAtLeast, .count = o.min}}, &all);
+  if (o.max != INT64_MAX) add_clause({{.kind = Kind::kAtMost, .count = o.max}}, &all);
+  for (const SchemaId s : o.dependencies) {
+    for (const auto& [name, needed] : schema_->node(s).dependent_required) {
+      for (const std::string& other : needed) {
+        add_clause({{.kind = Kind::kAbsent, .name = name}, {.kind = Kind::kMember, .name = other}}, &all);
+      }
+    }
+  }
+  return all;
+}
+
+// Writes alternatives of an object that are no more than clauses as one, where the clauses stay few.
+SchemaLanguage::Cases SchemaLanguage::merge_clauses(Cases cases) const {
+  if (cases.size() < 2) return cases;
+  const auto is_presence = [](const std::vector<ObjectRules::Clause>& clauses) {
+    for (const ObjectRules::Clause& clause : clauses) {
+      for (const ObjectRules::Option& o : clause) {
+        if (o.kind > ObjectRules::Option::Kind::kMember || o.value.schema != kNoSchema) return false;
+      }
+    }
+    return true;
+  };
+  Cases out;
+  std::optional<std::vector<ObjectRules::Clause>> merged;
+  size_t count = 0;
+  for (Case& c : cases) {
+    std::optional<std::vector<ObjectRules::Clause>> own = clauses_of(c);
+    if (own && own->empty()) return {Case()};  // it asks for nothing
+    const bool fits = own && (own->size() == 1 || is_presence(*own)) &&
+                      (!merged || (merged->size() == 1 && own->size() == 1) || is_presence(*merged));
+    if (!fits) {
+      out.push_back(std::move(c));
+      continue;
+    }
+    if (!merged) {
+      merged = std::move(own);
+      count = 1;
+      out.push_back(std::move(c));  // its place
+      std::swap(out.front(), out.back());
+      continue;
+    }
+    std::vector<ObjectRules::Clause> product;
+    bool few = true;
+    for (const ObjectRules::Clause& x : *merged) {
+      for (const ObjectRules::Clause& y : *own) {
+        ObjectRules::Clause either;
+        std::set_union(x.begin(), x.end(), y.begin(), y.end(), std::back_inserter(either));
+        if (is_tautology(either)) continue;
+        few = few && either.size() <= kMaxOptions;
+        add_clause(std::move(either), &product);
+      }
+      few = few && product.size() <= kMaxMergedClauses;
+      if (!few) break;
+    }
+    if (!few) {
+      out.push_back(std::move(c));
+      continue;
+    }
+    if (product.empty()) return {Case()};
+    merged = std::move(product);
+    ++count;
+  }
+  if (count < 2) return out;
+  Case one;
+  for (ObjectRules::Clause& clause : *merged) set_clause(std::move(clause), &one.object);
+  out.front() = std::move(one);
+  return out;
 }
 
 void SchemaLanguage::negate_array(SchemaId id, Cases* out) {
@@ -665,6 +822,60 @@ std::vector<SchemaLiteral> SchemaLanguage::literals_of_name(const ObjectRules& r
 }
 
 ShapeId SchemaLanguage::make_object(ObjectRules rules) {
+  // One shape for the same rules, however they came about.
+  const auto sort = [](auto* list) {
+    std::sort(list->begin(), list->end());
+    list->erase(std::unique(list->begin(), list->end()), list->end());
+  };
+  sort(&rules.scopes);
+  sort(&rules.named);
+  sort(&rules.required);
+  sort(&rules.names);
+  sort(&rules.dependencies);
+  sort(&rules.clauses);
+  std::vector<uint32_t> key;
+  const auto add_count = [&](int64_t n) {
+    key.push_back(static_cast<uint32_t>(n));
+    key.push_back(static_cast<uint32_t>(static_cast<uint64_t>(n) >> 32));
+  };
+  const auto add_name = [&](const std::string& name) {
+    key.push_back(name_ids_.emplace(name, static_cast<uint32_t>(name_ids_.size())).first->second);
+  };
+  const auto add_literal = [&](SchemaLiteral l) {
+    key.push_back(static_cast<uint32_t>(l.schema));
+    key.push_back(l.negative ? 1 : 0);
+  };
+  const auto add_list = [&](const auto& list, const auto& add_one) {
+    key.push_back(static_cast<uint32_t>(list.size()));
+    for (const auto& one : list) add_one(one);
+  };
+  const auto add_id = [&](SchemaId id) { key.push_back(static_cast<uint32_t>(id)); };
+  add_list(rules.scopes, add_id);
+  add_list(rules.named, [&](const auto& n) {
+    add_name(n.first);
+    add_literal(n.second);
+  });
+  add_list(rules.required, add_name);
+  add_count(rules.min);
+  add_count(rules.max);
+  add_list(rules.names, add_literal);
+  add_list(rules.dependencies, add_id);
+  add_list(rules.clauses, [&](const ObjectRules::Clause& clause) {
+    add_list(clause, [&](const ObjectRules::Option& o) {
+      key.push_back(static_cast<uint32_t>(o.kind));
+      add_name(o.name);
+      key.push_back(o.pattern);
+      key.push_back(static_cast<uint32_t>(o.scope));
+      add_literal(o.value);
+      add_count(o.count);
+    });
+  });
+  add_list(rules.rests, [&](const ObjectRules::Rest& r) {
+    add_list(r.scopes, add_id);
+    add_literal(r.value);
+  });
+  if (const auto it = object_ids_.find(key); it != object_ids_.end()) return it->second;
+
   auto shape = std::make_unique<ObjectShape>();
   std::set<std::string> names(rules.required.begin(), rules.required.end());
   std::set<RegexId> patterns;
@@ -679,10 +890,14 @@ ShapeId SchemaLanguage::make_object(ObjectRules rules) {
   for (const ObjectRules::Rest& rest : rules.rests) {
     for (const SchemaId s : rest.scopes) note(s);
   }
-  for (const ObjectRules::Witness& w : rules.witnesses) {
-    if (w.kind == ObjectRules::Witness::Kind::kPattern) patterns.insert(w.pattern);
-    if (w.kind == ObjectRules::Witness::Kind::kAdditional) note(w.scope);
+  for (const ObjectRules::Clause& clause : rules.clauses) {
+    for (const ObjectRules::Option& o : clause) {
+      if (o.kind <= ObjectRules::Option::Kind::kMember) names.insert(o.name);
+      if (o.kind == ObjectRules::Option::Kind::kPattern) patterns.insert(o.pattern);
+      if (o.kind == ObjectRules::Option::Kind::kAdditional) note(o.scope);
+    }
   }
+  if (rules.clauses.size() > 64) give_up("more than 64 conditions on the members of one object");
   for (const SchemaId s : rules.dependencies) {
     for (const auto& [name, needed] : schema_->node(s).dependent_required) {
       names.insert(name);
@@ -724,9 +939,25 @@ ShapeId SchemaLanguage::make_object(ObjectRules rules) {
       }
     }
   }
+  shape->in_clause.assign(shape->names.size(), false);
+  if (!rules.clauses.empty() || !shape->needs.empty()) shape->in_clause = shape->required;
+  for (const std::vector<uint32_t>& others : shape->needs) {
+    if (!others.empty()) shape->in_clause[static_cast<size_t>(&others - shape->needs.data())] = true;
+    for (const uint32_t other : others) shape->in_clause[other] = true;
+  }
+  for (const ObjectRules::Clause& clause : rules.clauses) {
+    std::vector<uint32_t>& places = shape->clause_names.emplace_back();
+    for (const ObjectRules::Option& o : clause) {
+      const bool is_named = o.kind <= ObjectRules::Option::Kind::kMember;
+      places.push_back(is_named ? index_of(o.name) : UINT32_MAX);
+      if (is_named) shape->in_clause[places.back()] = true;
+    }
+  }
   shape->rules = std::move(rules);
   objects_.push_back(std::move(shape));
-  return static_cast<ShapeId>(objects_.size()) - 1;
+  const auto id = static_cast<ShapeId>(objects_.size()) - 1;
+  object_ids_.emplace(std::move(key), id);
+  return id;
 }
 
 ShapeId SchemaLanguage::make_array(ArrayRules rules) {
@@ -855,20 +1086,111 @@ bool SchemaLanguage::name_possible(ObjectShape& shape, size_t name) {
 // --- Whether there is a value ----------------------------------------------------------------------------------------
 
 bool SchemaLanguage::object_possible(ObjectShape& shape) {
-  int64_t required = 0, possible = 0;
+  return completable(shape, std::vector<uint64_t>((shape.names.size() + 63) / 64), 0, 0);
+}
+
+bool SchemaLanguage::complete(const ObjectShape& shape, const std::vector<uint64_t>& used, int64_t count,
+                              uint64_t met) const {
+  using Kind = ObjectRules::Option::Kind;
+  if (count < shape.rules.min || count > shape.rules.max) return false;
+  const auto is_used = [&](size_t i) { return (used[i >> 6] >> (i & 63) & 1) != 0; };
   for (size_t i = 0; i < shape.names.size(); ++i) {
-    if (shape.required[i]) {
-      ++required;
-      if (!name_possible(shape, i)) return false;
+    if (shape.required[i] && !is_used(i)) return false;
+    if (shape.needs.empty() || !is_used(i)) continue;
+    for (const uint32_t other : shape.needs[i]) {
+      if (!is_used(other)) return false;
     }
   }
-  if (required > shape.rules.max) return false;
-  if (required < shape.rules.min) {
-    for (size_t i = 0; i < shape.names.size(); ++i) possible += name_possible(shape, i);
-    if (possible < shape.rules.min && other_names(shape) == pool().none()) return false;
+  for (size_t c = 0; c < shape.rules.clauses.size(); ++c) {
+    if ((met >> c & 1) != 0) continue;
+    const ObjectRules::Clause& clause = shape.rules.clauses[c];
+    bool holds = false;
+    for (size_t k = 0; k < clause.size() && !holds; ++k) {
+      const ObjectRules::Option& o = clause[k];
+      holds = (o.kind == Kind::kAbsent && !is_used(shape.clause_names[c][k])) ||
+              (o.kind == Kind::kAtMost && count <= o.count) || (o.kind == Kind::kAtLeast && count >= o.count);
+    }
+    if (!holds) return false;
   }
-  if (!shape.rules.witnesses.empty() && shape.rules.max == 0) return false;
   return true;
+}
+
+bool SchemaLanguage::completable(ObjectShape& shape, const std::vector<uint64_t>& used, int64_t count, uint64_t met) {
+  using Kind = ObjectRules::Option::Kind;
+  const auto is_used = [&](size_t i) { return (used[i >> 6] >> (i & 63) & 1) != 0; };
+  // What is decided of the members to come: which have to, which may not, and what else their values have to be.
+  struct Plan {
+    std::vector<int8_t> names;  // 1: has to come, -1: may not
+    std::map<uint32_t, std::vector<SchemaLiteral>> values;
+    int64_t needed = 0, others = 0, min = 0, max = INT64_MAX;
+  };
+  const auto require = [&](Plan* plan, uint32_t name) {
+    std::vector<uint32_t> open = {name};
+    while (!open.empty()) {
+      const uint32_t i = open.back();
+      open.pop_back();
+      if (!is_used(i)) {
+        if (plan->names[i] == 1) continue;
+        if (plan->names[i] < 0 || !name_possible(shape, i)) return false;
+        plan->names[i] = 1;
+        ++plan->needed;
+      }
+      if (shape.needs.empty()) continue;
+      for (const uint32_t other : shape.needs[i]) {
+        if (!is_used(other) && plan->names[other] != 1) open.push_back(other);
+      }
+    }
+    return true;
+  };
+  Plan plan{.names = std::vector<int8_t>(shape.names.size()), .min = shape.rules.min, .max = shape.rules.max};
+  for (uint32_t i = 0; i < shape.names.size(); ++i) {
+    const bool has_needs = !shape.needs.empty() && !shape.needs[i].empty() && is_used(i);
+    if ((shape.required[i] || has_needs) && !require(&plan, i)) return false;
+  }
+  const auto fits = [&](const Plan& p) {
+    if (count + p.needed + (p.needed == 0 ? std::min<int64_t>(p.others, 1) : 0) > p.max) return false;
+    if (count + p.needed >= p.min) return true;
+    if (other_names(shape) != pool().none()) return true;
+    int64_t available = 0;
+    for (size_t i = 0; i < shape.names.size(); ++i)
+      available += p.names[i] == 0 && !is_used(i) && name_possible(shape, i);
+    return count + p.needed + available >= p.min;
+  };
+  if (!fits(plan)) return false;
+  int fuel = kMaxPlans;
+  const std::function<bool(size_t, const Plan&)> solve = [&](size_t c, const Plan& p) {
+    while (c < shape.rules.clauses.size() && (met >> c & 1) != 0) ++c;
+    if (c == shape.rules.clauses.size()) return fits(p);
+    if (--fuel < 0) return true;
+    const ObjectRules::Clause& clause = shape.rules.clauses[c];
+    for (size_t k = 0; k < clause.size(); ++k) {
+      const ObjectRules::Option& o = clause[k];
+      const uint32_t name = shape.clause_names[c][k];
+      Plan next = p;
+      switch (o.kind) {
+        case Kind::kAbsent:
+          if (is_used(name) || p.names[name] == 1) continue;
+          next.names[name] = -1;
+          break;
+        case Kind::kMember: {
+          if (is_used(name) || !require(&next, name)) continue;
+          if (o.value.schema == kNoSchema) break;
+          std::vector<SchemaLiteral>& values = next.values[name];
+          values.push_back(o.value);
+          if (!satisfiable(goal_with(shape.goals[name], values))) continue;
+          break;
+        }
+        case Kind::kAtMost: next.max = std::min(next.max, o.count); break;
+        case Kind::kAtLeast: next.min = std::max(next.min, o.count); break;
+        default: ++next.others; break;
+      }
+      if (fits(next) && solve(c + 1, next)) return true;
+    }
+    return false;
+  };
+  const bool found = solve(0, plan);
+  if (fuel < 0) ++given_up_;
+  return found;
 }
 
 bool SchemaLanguage::array_possible(ArrayShape& shape) {

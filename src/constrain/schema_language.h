@@ -9,6 +9,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,15 +29,22 @@ struct ObjectRules {
   int64_t min = 0, max = INT64_MAX;
   std::vector<SchemaLiteral> names;    // of propertyNames
   std::vector<SchemaId> dependencies;  // dependentRequired of these nodes
-  // Some member whose name matches (pattern) or that the node's additionalProperties is for (scope), with a value that
-  // is as `value` says; or, for `names`, whose name is.
-  struct Witness {
-    enum class Kind { kPattern, kAdditional, kName } kind;
+  // What holds if at least one of its options does. Conditions on which members there are stay clauses: as alternatives
+  // they would multiply.
+  struct Option {
+    // No member of this name; one with such a value; some member whose name matches, or that the node's
+    // additionalProperties is for, with such a value; a member whose name is such; at most, or at least, so many
+    // members.
+    enum class Kind : uint8_t { kAbsent, kMember, kPattern, kAdditional, kName, kAtMost, kAtLeast } kind;
+    std::string name = {};
     RegexId pattern = 0;
     SchemaId scope = kNoSchema;
-    SchemaLiteral value{kNoSchema, false};
+    SchemaLiteral value{kNoSchema, false};  // kNoSchema: any
+    int64_t count = 0;
+    auto operator<=>(const Option&) const = default;
   };
-  std::vector<Witness> witnesses;
+  using Clause = std::vector<Option>;  // sorted, distinct
+  std::vector<Clause> clauses;
   // unevaluatedProperties: members that none of these scopes is for.
   struct Rest {
     std::vector<SchemaId> scopes;
@@ -73,10 +81,12 @@ struct ObjectShape {
   std::vector<std::string> names;  // sorted; all that the rules mention
   std::vector<GoalId> goals;       // of the values, by name
   std::vector<bool> required;
-  std::vector<int8_t> possible;              // by name: -1 not known yet, else whether such a member can be
-  std::vector<std::vector<uint32_t>> needs;  // by name: other names that it asks for; empty for none at all
-  std::vector<RegexId> patterns;             // that tell other names apart
-  RegexId other_names = 0;                   // the language of all other names that can be; none() if there are none
+  std::vector<int8_t> possible;                     // by name: -1 not known yet, else whether such a member can be
+  std::vector<std::vector<uint32_t>> needs;         // by name: other names that it asks for; empty for none at all
+  std::vector<std::vector<uint32_t>> clause_names;  // by clause and option: the name's place, where it has one
+  std::vector<bool> in_clause;                      // by name: whether its being there decides more than its own value
+  std::vector<RegexId> patterns;                    // that tell other names apart
+  RegexId other_names = 0;  // the language of all other names that can be; none() if there are none
   bool other_known = false;
   std::map<uint64_t, GoalId> other_goals;  // by the patterns that match
 };
@@ -95,6 +105,7 @@ class SchemaLanguage {
   RegexPool& pool() { return schema_->pool(); }
   // The first thing that could not be done; what is answered after it means nothing.
   const Status& status() const { return status_; }
+  void too_many();  // sets it
   // Why there is no value, if it is known: kInvalidArgument.
   Status unsatisfiable() const;
 
@@ -115,6 +126,13 @@ class SchemaLanguage {
   bool satisfiable(GoalId id);
 
   bool name_possible(ObjectShape& shape, size_t name);
+  // Whether an object with these members (bits of names), so many in all and these clauses (bits) met, can be
+  // completed. Searches where clauses ask for it; a search that runs out of fuel says true and counts in
+  // searches_given_up().
+  bool completable(ObjectShape& shape, const std::vector<uint64_t>& used, int64_t count, uint64_t met);
+  // Whether it is complete as it is.
+  bool complete(const ObjectShape& shape, const std::vector<uint64_t>& used, int64_t count, uint64_t met) const;
+  int64_t searches_given_up() const { return given_up_; }
   // The language of names beyond shape.names.
   RegexId other_names(ObjectShape& shape);
   GoalId other_goal(ObjectShape& shape, uint64_t matched);
@@ -146,6 +164,11 @@ class SchemaLanguage {
   Cases expand_positive(SchemaId id, uint8_t type);
   Cases expand_negative(SchemaId id, uint8_t type);
   void negate_object(SchemaId id, Cases* out);
+  Cases merge_clauses(Cases cases) const;
+  std::optional<std::vector<ObjectRules::Clause>> clauses_of(const Case& c) const;
+  static bool is_tautology(const ObjectRules::Clause& clause);
+  static void add_clause(ObjectRules::Clause clause, std::vector<ObjectRules::Clause>* clauses);
+  void set_clause(ObjectRules::Clause clause, ObjectRules* rules) const;
   void negate_array(SchemaId id, Cases* out);
   Cases expand_goal(GoalId id, uint8_t type);
   Cases both(const Cases& a, const Cases& b);
@@ -176,12 +199,15 @@ class SchemaLanguage {
   std::map<GoalId, RegexId> strings_, scalars_;
   std::map<GoalId, std::vector<ShapeId>> object_shapes_, array_shapes_;
   std::vector<std::unique_ptr<ObjectShape>> objects_;
+  std::map<std::vector<uint32_t>, ShapeId> object_ids_;  // by what makes them
+  std::map<std::string, uint32_t> name_ids_;
   std::vector<std::unique_ptr<ArrayShape>> arrays_;
   std::map<GoalId, bool> satisfiable_;
   std::vector<GoalId> open_;  // goals whose satisfiability is being asked
   size_t lowest_open_ = SIZE_MAX;
   std::map<GoalId, size_t> assumed_;  // found impossible, resting on goals that are still open; the outermost of these
   std::vector<GoalId> assumed_order_;
+  int64_t given_up_ = 0;
 };
 
 }  // namespace decant
