@@ -624,7 +624,10 @@ void JsonMachine::add_member(const JsonFrame& f, size_t name, const std::string*
       if (!applies) continue;
       if (o.value.schema == kNoSchema) {
         is_met = true;
-      } else {
+      } else if (language_.satisfiable(language_.goal_with(goal, {o.value}))) {
+        // What holds of all values here needs no choice.
+        is_met = is_met ||
+                 (o.value.negative && !language_.satisfiable(language_.goal_with(goal, {{o.value.schema, false}})));
         values.push_back(o.value);
       }
     }

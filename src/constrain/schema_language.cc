@@ -19,9 +19,10 @@ constexpr size_t kMaxNames = 256;      // of a finite language of names
 constexpr size_t kMaxOpen = 150;       // goals within goals when one asks for a value
 constexpr size_t kMaxMergedNames = 8;  // properties of an alternative that is written as clauses
 constexpr size_t kMaxMergedClauses = 24;
-constexpr size_t kMaxOptions = 64;     // of a clause
-constexpr int kMaxPlans = 1000;        // of the members to come, tried for one answer
-constexpr size_t kMaxExpanding = 300;  // schemas within schemas of one value
+constexpr size_t kMaxOptions = 64;       // of a clause
+constexpr int kMaxPlans = 1000;          // of the members to come, tried for one answer
+constexpr size_t kMaxRemembered = 2000;  // such answers of one shape
+constexpr size_t kMaxExpanding = 300;    // schemas within schemas of one value
 
 // In the place of a scope: unevaluated* was here, so that nothing is left.
 constexpr SchemaId kAllEvaluated = -2;
@@ -1157,39 +1158,83 @@ bool SchemaLanguage::completable(ObjectShape& shape, const std::vector<uint64_t>
     return count + p.needed + available >= p.min;
   };
   if (!fits(plan)) return false;
-  int fuel = kMaxPlans;
-  const std::function<bool(size_t, const Plan&)> solve = [&](size_t c, const Plan& p) {
-    while (c < shape.rules.clauses.size() && (met >> c & 1) != 0) ++c;
-    if (c == shape.rules.clauses.size()) return fits(p);
-    if (--fuel < 0) return true;
-    const ObjectRules::Clause& clause = shape.rules.clauses[c];
-    for (size_t k = 0; k < clause.size(); ++k) {
-      const ObjectRules::Option& o = clause[k];
-      const uint32_t name = shape.clause_names[c][k];
-      Plan next = p;
-      switch (o.kind) {
-        case Kind::kAbsent:
-          if (is_used(name) || p.names[name] == 1) continue;
-          next.names[name] = -1;
-          break;
-        case Kind::kMember: {
-          if (is_used(name) || !require(&next, name)) continue;
-          if (o.value.schema == kNoSchema) break;
+  if (shape.rules.clauses.empty()) return true;
+  // What was found before; not while satisfiable() rests on assumptions.
+  std::vector<uint64_t> key = used;
+  key.insert(key.end(), {static_cast<uint64_t>(count), met});
+  if (const auto it = shape.completable.find(key); it != shape.completable.end()) return it->second;
+  const size_t before = std::exchange(lowest_open_, SIZE_MAX);
+
+  // A plan with one more option; nullopt if it cannot be.
+  const auto with = [&](const Plan& p, size_t c, size_t k) -> std::optional<Plan> {
+    const ObjectRules::Option& o = shape.rules.clauses[c][k];
+    const uint32_t name = shape.clause_names[c][k];
+    Plan next = p;
+    switch (o.kind) {
+      case Kind::kAbsent: next.names[name] = -1; break;
+      case Kind::kMember:
+        if (!require(&next, name)) return std::nullopt;
+        if (o.value.schema != kNoSchema) {
           std::vector<SchemaLiteral>& values = next.values[name];
           values.push_back(o.value);
-          if (!satisfiable(goal_with(shape.goals[name], values))) continue;
-          break;
+          if (!satisfiable(goal_with(shape.goals[name], values))) return std::nullopt;
         }
-        case Kind::kAtMost: next.max = std::min(next.max, o.count); break;
-        case Kind::kAtLeast: next.min = std::max(next.min, o.count); break;
-        default: ++next.others; break;
+        break;
+      case Kind::kAtMost: next.max = std::min(next.max, o.count); break;
+      case Kind::kAtLeast: next.min = std::max(next.min, o.count); break;
+      default: ++next.others; break;
+    }
+    return fits(next) ? std::optional(std::move(next)) : std::nullopt;
+  };
+  // Whether the plan has the option already, and whether it can still have it as far as names go.
+  const auto has = [&](const Plan& p, size_t c, size_t k) {
+    const ObjectRules::Option& o = shape.rules.clauses[c][k];
+    const uint32_t name = shape.clause_names[c][k];
+    if (o.kind == Kind::kAbsent) return !is_used(name) && p.names[name] == -1;
+    if (o.kind != Kind::kMember || is_used(name) || p.names[name] != 1) return false;
+    if (o.value.schema == kNoSchema) return true;
+    const auto it = p.values.find(name);
+    return it != p.values.end() && std::find(it->second.begin(), it->second.end(), o.value) != it->second.end();
+  };
+  const auto open_to = [&](const Plan& p, size_t c, size_t k) {
+    const ObjectRules::Option& o = shape.rules.clauses[c][k];
+    const uint32_t name = shape.clause_names[c][k];
+    if (o.kind == Kind::kAbsent) return !is_used(name) && p.names[name] != 1;
+    return o.kind != Kind::kMember || (!is_used(name) && p.names[name] != -1);
+  };
+  int fuel = kMaxPlans;
+  const std::function<bool(const Plan&)> solve = [&](const Plan& p) {
+    // The clause with the fewest ways next: one that has none ends the search, one that has one is no choice.
+    size_t best = SIZE_MAX, fewest = SIZE_MAX;
+    for (size_t c = 0; c < shape.rules.clauses.size(); ++c) {
+      if ((met >> c & 1) != 0) continue;
+      size_t ways = 0;
+      bool done = false;
+      for (size_t k = 0; k < shape.rules.clauses[c].size() && !done; ++k) {
+        done = has(p, c, k);
+        ways += open_to(p, c, k) ? 1 : 0;
       }
-      if (fits(next) && solve(c + 1, next)) return true;
+      if (!done && ways < fewest) {
+        best = c;
+        fewest = ways;
+      }
+    }
+    if (best == SIZE_MAX) return true;
+    for (size_t k = 0; k < shape.rules.clauses[best].size(); ++k) {
+      if (!open_to(p, best, k)) continue;
+      if (--fuel < 0) return true;
+      const std::optional<Plan> next = with(p, best, k);
+      if (next && solve(*next)) return true;
     }
     return false;
   };
-  const bool found = solve(0, plan);
+  const bool found = solve(plan);
   if (fuel < 0) ++given_up_;
+  if (lowest_open_ == SIZE_MAX) {
+    if (shape.completable.size() > kMaxRemembered) shape.completable.clear();
+    shape.completable.emplace(std::move(key), found);
+  }
+  lowest_open_ = std::min(before, lowest_open_);
   return found;
 }
 

@@ -81,12 +81,13 @@ struct ObjectShape {
   std::vector<std::string> names;  // sorted; all that the rules mention
   std::vector<GoalId> goals;       // of the values, by name
   std::vector<bool> required;
-  std::vector<int8_t> possible;                     // by name: -1 not known yet, else whether such a member can be
-  std::vector<std::vector<uint32_t>> needs;         // by name: other names that it asks for; empty for none at all
-  std::vector<std::vector<uint32_t>> clause_names;  // by clause and option: the name's place, where it has one
-  std::vector<bool> in_clause;                      // by name: whether its being there decides more than its own value
-  std::vector<RegexId> patterns;                    // that tell other names apart
-  RegexId other_names = 0;  // the language of all other names that can be; none() if there are none
+  std::vector<int8_t> possible;                       // by name: -1 not known yet, else whether such a member can be
+  std::vector<std::vector<uint32_t>> needs;           // by name: other names that it asks for; empty for none at all
+  std::vector<std::vector<uint32_t>> clause_names;    // by clause and option: the name's place, where it has one
+  std::map<std::vector<uint64_t>, bool> completable;  // answers of SchemaLanguage::completable()
+  std::vector<bool> in_clause;    // by name: whether its being there decides more than its own value
+  std::vector<RegexId> patterns;  // that tell other names apart
+  RegexId other_names = 0;        // the language of all other names that can be; none() if there are none
   bool other_known = false;
   std::map<uint64_t, GoalId> other_goals;  // by the patterns that match
 };
