@@ -13,7 +13,6 @@ namespace decant {
 namespace {
 
 constexpr uint8_t kNewline = 128;
-constexpr size_t kMaxWays = 4096;  // to have one more member
 
 size_t mix(size_t h, uint64_t v) {
   h = (h ^ v) * 0xFF51AFD7ED558CCDu;
@@ -35,10 +34,10 @@ bool less(const JsonThread& x, const JsonThread& y) {
   return (x.outer ? x.outer->hash : 0) < (y.outer ? y.outer->hash : 0);
 }
 
-// All but what is around them.
+// All but what is around them and which clauses are met.
 bool same_own(const JsonFrame& x, const JsonFrame& y) {
   return x.own_hash == y.own_hash && x.shape == y.shape && x.is_object == y.is_object && x.count == y.count &&
-         x.used == y.used && x.witnessed == y.witnessed && x.contained == y.contained && x.item_begin == y.item_begin &&
+         x.used == y.used && x.contained == y.contained && x.item_begin == y.item_begin &&
          (x.seen == y.seen || (x.seen && y.seen && *x.seen == *y.seen));
 }
 
@@ -46,7 +45,8 @@ bool same_frames(const JsonFramesPtr& x, const JsonFramesPtr& y);
 
 bool same_frame(const JsonFramePtr& x, const JsonFramePtr& y) {
   if (x == y) return true;
-  return x && y && x->hash == y->hash && same_own(*x, *y) && same_frames(x->outer, y->outer);
+  return x && y && x->hash == y->hash && x->witnessed == y->witnessed && same_own(*x, *y) &&
+         same_frames(x->outer, y->outer);
 }
 
 // As deep as the text is nested, which is bounded.
@@ -449,13 +449,13 @@ std::optional<JsonState> JsonMachine::end_name(const JsonState& state) {
 JsonFramePtr JsonMachine::finish(JsonFrame f) {
   size_t h = mix(f.shape * 2u + (f.is_object ? 1 : 0), static_cast<uint64_t>(f.count));
   for (const uint64_t w : f.used) h = mix(h, w);
-  h = mix(mix(h, f.witnessed), f.item_begin);
+  h = mix(h, f.item_begin);
   for (const int64_t n : f.contained) h = mix(h, static_cast<uint64_t>(n));
   if (f.seen) {
     for (const std::string& s : *f.seen) h = mix(h, std::hash<std::string>()(s));
   }
   f.own_hash = h;
-  f.hash = mix(h, f.outer ? f.outer->hash : 0x77);
+  f.hash = mix(mix(h, f.witnessed), f.outer ? f.outer->hash : 0x77);
   return std::make_shared<const JsonFrame>(std::move(f));
 }
 
@@ -488,6 +488,9 @@ JsonMachine::Threads JsonMachine::threads_of(Members members) {
 
 JsonMachine::Threads JsonMachine::merged(std::vector<JsonFramePtr> frames) {
   Threads threads;
+  const auto has_clauses = [&](const JsonFrame& f) {
+    return f.is_object && !language_.object(f.shape).rules.clauses.empty();
+  };
   if (frames.size() > 1) {
     std::sort(frames.begin(), frames.end(), [](const JsonFramePtr& x, const JsonFramePtr& y) {
       return x->own_hash != y->own_hash ? x->own_hash < y->own_hash : x->hash < y->hash;
@@ -496,15 +499,26 @@ JsonMachine::Threads JsonMachine::merged(std::vector<JsonFramePtr> frames) {
   }
   for (size_t i = 0; i < frames.size();) {
     const size_t first = i;
-    for (++i; i < frames.size() && frames[i]->outer && same_own(*frames[i], *frames[first]);) ++i;
+    for (++i; i < frames.size() && same_own(*frames[i], *frames[first]);) ++i;
     if (i == first + 1) {
-      threads.push_back({.frame = std::move(frames[first])});
+      if (!has_clauses(*frames[first]) || object_viable(*frames[first]))
+        threads.push_back({.frame = std::move(frames[first])});
       continue;
     }
-    std::vector<JsonFramePtr> outer;
-    for (size_t k = first; k < i; ++k)
-      outer.insert(outer.end(), frames[k]->outer->list.begin(), frames[k]->outer->list.end());
+    // The same text met what any of them says that it met.
     JsonFrame one = *frames[first];
+    one.permitted.clear();
+    one.other_permitted = -1;
+    std::vector<JsonFramePtr> outer;
+    for (size_t k = first; k < i; ++k) {
+      one.witnessed |= frames[k]->witnessed;
+      if (frames[k]->outer) outer.insert(outer.end(), frames[k]->outer->list.begin(), frames[k]->outer->list.end());
+    }
+    if (has_clauses(one) && !object_viable(one)) continue;
+    if (!one.outer) {
+      threads.push_back({.frame = finish(std::move(one))});
+      continue;
+    }
     one.outer = frames_of(std::move(outer));
     one.unique_depth = static_cast<uint16_t>(frames[first]->unique_depth - frames[first]->outer->unique_depth +
                                              one.outer->unique_depth);
@@ -543,14 +557,25 @@ void JsonMachine::permit(const JsonFrame& f) {
     const uint64_t bit = uint64_t{1} << (i & 63);
     if ((f.used[i >> 6] & bit) != 0 || !language_.name_possible(shape, i)) continue;
     bool possible = room || (alone && shape.required[i]);
-    if (shape.in_clause[i] && shape.rules.clauses.empty()) {
+    if (shape.in_clause[i] || (!possible && !alone)) {
+      uint64_t met = f.witnessed;
+      for (size_t c = 0; c < shape.rules.clauses.size(); ++c) {
+        for (size_t k = 0; k < shape.clause_names[c].size(); ++k) {
+          const ObjectRules::Option& o = shape.rules.clauses[c][k];
+          if (o.kind == ObjectRules::Option::Kind::kMember && o.value.schema == kNoSchema &&
+              shape.clause_names[c][k] == i)
+            met |= uint64_t{1} << c;
+        }
+      }
       used[i >> 6] |= bit;
-      possible = language_.completable(shape, used, f.count + 1, f.witnessed);
+      possible = language_.completable(shape, used, f.count + 1, met);
       used[i >> 6] &= ~bit;
-    } else if (shape.in_clause[i] || (!possible && !alone)) {
-      Members ways;
-      add_member(f, i, nullptr, &ways);
-      possible = !ways.empty();
+      if (!possible && !shape.rules.clauses.empty()) {
+        // Perhaps with a certain value.
+        Members ways;
+        add_member(f, i, nullptr, &ways);
+        possible = !ways.empty();
+      }
     }
     if (possible) f.permitted[i >> 6] |= bit;
   }
@@ -592,24 +617,19 @@ void JsonMachine::add_member(const JsonFrame& f, size_t name, const std::string*
     goal = language_.other_goal(shape, language_.match(shape, text));
   }
   using Option = ObjectRules::Option;
-  struct Way {
-    std::vector<SchemaLiteral> more;  // sorted
-    uint64_t met;
-  };
-  std::vector<Way> ways = {{{}, f.witnessed}};
+  // What else the value may be to meet clauses, and which.
+  std::vector<std::pair<SchemaLiteral, uint64_t>> candidates;
+  uint64_t met = f.witnessed;
   for (size_t c = 0; c < shape.rules.clauses.size(); ++c) {
     const uint64_t bit = uint64_t{1} << c;
-    if ((f.witnessed & bit) != 0) continue;
-    std::vector<SchemaLiteral> values;  // that meet the clause
-    bool is_met = false;
+    if ((met & bit) != 0) continue;
     for (const Option& o : shape.rules.clauses[c]) {
       bool applies = false;
       switch (o.kind) {
         case Option::Kind::kMember: applies = o.name == text; break;
         case Option::Kind::kPattern: applies = language_.matches(o.pattern, text); break;
         case Option::Kind::kName:
-          applies = language_.matches(language_.strings(language_.goal({o.value})), text);
-          is_met = is_met || applies;
+          if (language_.matches(language_.strings(language_.goal({o.value})), text)) met |= bit;
           continue;
         case Option::Kind::kAdditional: {
           const SchemaNode& n = language_.schema().node(o.scope);
@@ -623,50 +643,57 @@ void JsonMachine::add_member(const JsonFrame& f, size_t name, const std::string*
       }
       if (!applies) continue;
       if (o.value.schema == kNoSchema) {
-        is_met = true;
+        met |= bit;
       } else if (language_.satisfiable(language_.goal_with(goal, {o.value}))) {
-        // What holds of all values here needs no choice.
-        is_met = is_met ||
-                 (o.value.negative && !language_.satisfiable(language_.goal_with(goal, {{o.value.schema, false}})));
-        values.push_back(o.value);
+        // What holds of all values here needs no thread of its own.
+        if (o.value.negative && !language_.satisfiable(language_.goal_with(goal, {{o.value.schema, false}}))) {
+          met |= bit;
+        } else {
+          candidates.emplace_back(o.value, bit);
+        }
       }
     }
-    if (is_met) {
-      for (Way& way : ways) way.met |= bit;
+  }
+  std::erase_if(candidates, [&](const auto& c) { return (met & c.second) != 0; });
+  std::sort(candidates.begin(), candidates.end());
+  for (size_t i = 1; i < candidates.size();) {
+    if (candidates[i].first != candidates[i - 1].first) {
+      ++i;
       continue;
     }
-    const size_t count = ways.size();
-    if (count * (values.size() + 1) > kMaxWays) {
-      language_.too_many();
-      return;
-    }
-    for (const SchemaLiteral value : values) {
-      for (size_t i = 0; i < count; ++i) {
-        Way with = ways[i];
-        const auto at = std::lower_bound(with.more.begin(), with.more.end(), value);
-        if (at == with.more.end() || *at != value) with.more.insert(at, value);
-        with.met |= bit;
-        ways.push_back(std::move(with));
-      }
-    }
-    // Of ways that ask the same of the value the one that meets more is enough.
-    std::sort(ways.begin(), ways.end(), [](const Way& x, const Way& y) {
-      return x.more != y.more ? x.more < y.more : std::popcount(x.met) > std::popcount(y.met);
-    });
-    std::vector<Way> kept;
-    for (Way& way : ways) {
-      const bool is_less = std::any_of(kept.rbegin(), kept.rend(),
-                                       [&](const Way& k) { return k.more == way.more && (way.met & ~k.met) == 0; });
-      if (!is_less) kept.push_back(std::move(way));
-    }
-    ways = std::move(kept);
+    candidates[i - 1].second |= candidates[i].second;
+    candidates.erase(candidates.begin() + static_cast<ptrdiff_t>(i));
   }
-  for (Way& way : ways) {
-    const GoalId own = way.more.empty() ? goal : language_.goal_with(goal, way.more);
-    if (!language_.satisfiable(own)) continue;
+  const auto can = [&](uint64_t bits) { return language_.completable(shape, base.used, base.count, bits); };
+  uint64_t all = met;
+  for (const auto& [value, bits] : candidates) all |= bits;
+  if (!can(all)) return;
+  // What nothing but this value can meet, the value has to. Whether it meets the rest is found out: a thread for each
+  // candidate, and where several of them get through to the end, merged() joins what they found.
+  std::vector<SchemaLiteral> needed;
+  uint64_t needed_bits = met;
+  std::vector<std::pair<SchemaLiteral, uint64_t>> optional;
+  for (size_t i = 0; i < candidates.size(); ++i) {
+    uint64_t others = met;
+    for (size_t k = 0; k < candidates.size(); ++k) others |= k == i ? 0 : candidates[k].second;
+    if (can(others)) {
+      optional.push_back(candidates[i]);
+    } else {
+      needed.push_back(candidates[i].first);
+      needed_bits |= candidates[i].second;
+    }
+  }
+  const auto add = [&](GoalId own, uint64_t bits) {
     JsonFrame next = base;
-    next.witnessed = way.met;
-    if (object_viable(next)) out->emplace_back(own, finish(std::move(next)));
+    next.witnessed = bits;
+    out->emplace_back(own, finish(std::move(next)));
+  };
+  const GoalId own = needed.empty() ? goal : language_.goal_with(goal, needed);
+  if (!language_.satisfiable(own)) return;
+  if (can(needed_bits)) add(own, needed_bits);
+  for (const auto& [value, bits] : optional) {
+    const GoalId with = language_.goal_with(own, {value});
+    if (language_.satisfiable(with)) add(with, needed_bits | bits);
   }
 }
 

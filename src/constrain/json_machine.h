@@ -34,7 +34,7 @@ struct JsonFrame {
   uint32_t item_begin = 0;                  // uniqueItems: where the current item begins in JsonState::item
   uint16_t unique_depth = 0;                // arrays with uniqueItems among this and the frames around it
   std::shared_ptr<const JsonFrames> outer;  // null: the value is the whole text
-  size_t own_hash = 0;                      // without `outer`
+  size_t own_hash = 0;                      // without `outer` and `witnessed`
   size_t hash = 0;
   mutable std::vector<uint64_t> permitted;  // names that may come next; made when first asked for
   mutable int8_t other_permitted = -1;
@@ -137,8 +137,8 @@ class JsonMachine {
   // Threads before values: goals and the frames that ask for them.
   using Members = std::vector<std::pair<GoalId, JsonFramePtr>>;
   static Threads threads_of(Members members);
-  // Threads of containers: those that differ only in what is around them become one.
-  static Threads merged(std::vector<JsonFramePtr> frames);
+  // Threads of containers: those that differ only in what is around them, and in what they found out, become one.
+  Threads merged(std::vector<JsonFramePtr> frames);
   static JsonFramesPtr frames_of(std::vector<JsonFramePtr> list);
   std::optional<JsonState> close(const JsonState& state, bool is_object);
   // A thread for the language, without the values that arrays with uniqueItems have already.
