@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <map>
 #include <mutex>
+#include <set>
 
 namespace decant {
 namespace {
@@ -19,7 +20,16 @@ class BoundAutomaton final : public LeafAutomaton {
   BoundAutomaton(Bound bound, bool negative, std::string whole, std::string fraction)
       : bound_(bound), negative_(negative), whole_(std::move(whole)), fraction_(std::move(fraction)) {}
 
+  // Ends where no digits more can bring the value within the bound.
   std::optional<uint32_t> step(uint32_t packed, char c) const override {
+    const std::optional<uint32_t> next = step_any(packed, c);
+    if (!next) return next;
+    if (live_.empty()) find_live();
+    return live_.contains(*next) ? next : std::nullopt;
+  }
+
+ private:
+  std::optional<uint32_t> step_any(uint32_t packed, char c) const {
     State s = unpack(packed);
     if (c == '-') {
       if (s.started || s.negative) return std::nullopt;
@@ -52,6 +62,35 @@ class BoundAutomaton final : public LeafAutomaton {
     return pack(s);
   }
 
+  // There are a few states a digit of the bound.
+  void find_live() const {
+    std::vector<std::pair<uint32_t, std::vector<uint32_t>>> from;  // states, and those that lead to them
+    std::map<uint32_t, size_t> places = {{start(), 0}};
+    from.push_back({start(), {}});
+    for (size_t i = 0; i < from.size(); ++i) {
+      for (const char c : kNumberChars) {
+        const std::optional<uint32_t> next = step_any(from[i].first, c);
+        if (!next) continue;
+        const auto [it, is_new] = places.emplace(*next, from.size());
+        if (is_new) from.push_back({*next, {}});
+        from[it->second].second.push_back(from[i].first);
+      }
+    }
+    std::vector<uint32_t> open;
+    for (const auto& [state, before] : from) {
+      if (accepts(state) && live_.insert(state).second) open.push_back(state);
+    }
+    while (!open.empty()) {
+      const uint32_t state = open.back();
+      open.pop_back();
+      for (const uint32_t before : from[places[state]].second) {
+        if (live_.insert(before).second) open.push_back(before);
+      }
+    }
+    live_.insert(kNoState);  // known, even if nothing is live
+  }
+
+ public:
   bool accepts(uint32_t packed) const override {
     const State s = unpack(packed);
     if (!s.started) return false;
@@ -102,9 +141,12 @@ class BoundAutomaton final : public LeafAutomaton {
             .count = p >> 8};
   }
 
+  static constexpr uint32_t kNoState = UINT32_MAX;
+
   Bound bound_;
   bool negative_;
   std::string whole_, fraction_;
+  mutable std::set<uint32_t> live_;  // found when first asked for
 };
 
 // value * 10^places modulo `modulus`, with the digits behind the point counted up to `places`.

@@ -11,7 +11,61 @@ namespace decant {
 namespace {
 
 // Derivatives that one live() may take before it gives up.
-constexpr int kSearchFuel = 20000;
+constexpr int kSearchFuel = 8000;
+constexpr int kLeastFuel = 200;  // after searches that were given up
+
+// Several automata side by side: texts that all of them accept, negated ones not; or that any does.
+class LeafProduct final : public LeafAutomaton {
+ public:
+  struct Part {
+    std::shared_ptr<const LeafAutomaton> automaton;
+    bool negated;
+  };
+  LeafProduct(std::vector<Part> parts, bool all) : parts_(std::move(parts)), all_(all) {
+    for (const Part& p : parts_) alphabet_ += p.automaton->alphabet();
+    std::sort(alphabet_.begin(), alphabet_.end());
+    alphabet_.erase(std::unique(alphabet_.begin(), alphabet_.end()), alphabet_.end());
+  }
+
+  uint32_t state_of(std::vector<uint32_t> states) const {
+    const auto [it, is_new] = ids_.emplace(std::move(states), static_cast<uint32_t>(states_.size()));
+    if (is_new) states_.push_back(&it->first);
+    return it->second;
+  }
+  std::optional<uint32_t> step(uint32_t state, char c) const override {
+    std::vector<uint32_t> next = *states_[state];
+    bool any = false;
+    for (size_t i = 0; i < parts_.size(); ++i) {
+      if (next[i] == kEnded) continue;
+      const LeafAutomaton& automaton = *parts_[i].automaton;
+      const std::optional<uint32_t> to =
+          automaton.alphabet().find(c) == std::string_view::npos ? std::nullopt : automaton.step(next[i], c);
+      if (!to && all_ && !parts_[i].negated) return std::nullopt;
+      next[i] = to.value_or(kEnded);
+      any = any || to;
+    }
+    if (!any && !all_) return std::nullopt;
+    return state_of(std::move(next));
+  }
+  bool accepts(uint32_t state) const override {
+    const std::vector<uint32_t>& states = *states_[state];
+    for (size_t i = 0; i < parts_.size(); ++i) {
+      const bool holds = (states[i] != kEnded && parts_[i].automaton->accepts(states[i])) != parts_[i].negated;
+      if (holds != all_) return holds;
+    }
+    return all_;
+  }
+  std::string_view alphabet() const override { return alphabet_; }
+
+ private:
+  static constexpr uint32_t kEnded = UINT32_MAX;  // nothing that begins so is accepted
+
+  std::vector<Part> parts_;
+  bool all_;
+  std::string alphabet_;
+  mutable std::map<std::vector<uint32_t>, uint32_t> ids_;
+  mutable std::vector<const std::vector<uint32_t>*> states_;
+};
 
 }  // namespace
 
@@ -216,6 +270,7 @@ RegexId RegexPool::combine(Kind kind, std::vector<RegexId> parts) {
   }
   std::sort(flat.begin(), flat.end());
   flat.erase(std::unique(flat.begin(), flat.end()), flat.end());
+  join_leaves(is_alt, &flat);
   bool nullable = !is_alt, simple = is_alt;
   for (const RegexId id : flat) {
     nullable = is_alt ? nullable || nodes_[id].nullable : nullable && nodes_[id].nullable;
@@ -229,8 +284,62 @@ RegexId RegexPool::combine(Kind kind, std::vector<RegexId> parts) {
   return intern({.kind = kind, .nullable = nullable, .simple = simple, .a = 0, .b = 0, .min = 0, .max = 0}, flat);
 }
 
+// Leaves of one alternation or intersection, negated ones among them, become one leaf or the complement of one: as
+// parts of an expression all their states together would each be an expression.
+void RegexPool::join_leaves(bool is_alt, std::vector<RegexId>* parts) {
+  std::vector<RegexId> leaves, negated;
+  for (const RegexId id : *parts) {
+    const Node& n = nodes_[id];
+    if (n.kind == Kind::kLeaf) leaves.push_back(id);
+    if (n.kind == Kind::kNot && nodes_[n.a].kind == Kind::kLeaf) negated.push_back(n.a);
+  }
+  if (leaves.size() + negated.size() < 2) return;
+  std::erase_if(*parts, [&](RegexId id) {
+    const Node& n = nodes_[id];
+    return n.kind == Kind::kLeaf || (n.kind == Kind::kNot && nodes_[n.a].kind == Kind::kLeaf);
+  });
+  RegexId joined;
+  if (is_alt) {
+    joined = negated.empty() ? leaf_product(leaves, {}, false) : negate(leaf_product(negated, leaves, true));
+  } else {
+    joined = leaves.empty() ? negate(leaf_product(negated, {}, false)) : leaf_product(leaves, negated, true);
+  }
+  parts->insert(std::lower_bound(parts->begin(), parts->end(), joined), joined);
+}
+
+RegexId RegexPool::leaf_product(const std::vector<RegexId>& leaves, const std::vector<RegexId>& negated, bool all) {
+  std::vector<LeafProduct::Part> list;
+  std::vector<uint32_t> key = {all ? 1u : 0u, static_cast<uint32_t>(leaves.size())}, states;
+  for (const auto* some : {&leaves, &negated}) {
+    for (const RegexId id : *some) {
+      list.push_back({automata_[nodes_[id].a], some == &negated});
+      key.push_back(nodes_[id].a);
+      states.push_back(nodes_[id].b);
+    }
+  }
+  const auto [it, is_new] = products_.emplace(std::move(key), static_cast<uint32_t>(automata_.size()));
+  if (is_new) automata_.push_back(std::make_shared<const LeafProduct>(std::move(list), all));
+  const auto& product = static_cast<const LeafProduct&>(*automata_[it->second]);
+  const uint32_t state = product.state_of(std::move(states));
+  return intern({.kind = Kind::kLeaf,
+                 .nullable = product.accepts(state),
+                 .simple = false,
+                 .a = it->second,
+                 .b = state,
+                 .min = 0,
+                 .max = 0});
+}
+
 RegexId RegexPool::alt(std::vector<RegexId> parts) { return combine(Kind::kAlt, std::move(parts)); }
 RegexId RegexPool::conj(std::vector<RegexId> parts) { return combine(Kind::kAnd, std::move(parts)); }
+
+std::optional<RegexId> RegexPool::without_part(RegexId a, RegexId part) {
+  if (a == part) return any_text();
+  if (nodes_[a].kind != Kind::kAnd) return std::nullopt;
+  std::vector<RegexId> parts = list_of(nodes_[a]);
+  if (std::erase(parts, part) == 0) return std::nullopt;
+  return conj(std::move(parts));
+}
 
 RegexId RegexPool::negate(RegexId a) {
   if (a == kNoneId) return kAnyTextId;
@@ -533,7 +642,7 @@ bool RegexPool::live(RegexId a) {
   // Breadth first: the shortest way to an end is found with the fewest states.
   std::unordered_map<RegexId, RegexId> from = {{a, a}};
   std::deque<RegexId> queue = {a};
-  int fuel = kSearchFuel;
+  int fuel = std::max(kLeastFuel, kSearchFuel >> std::min<int64_t>(given_up_, 16));
   while (!queue.empty()) {
     const RegexId id = queue.front();
     queue.pop_front();

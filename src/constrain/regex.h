@@ -64,6 +64,8 @@ class RegexPool {
   RegexId alt(std::vector<RegexId> parts);
   RegexId conj(std::vector<RegexId> parts);
   RegexId negate(RegexId a);
+  // Where `a` is an intersection that `part` is a part of, or `part` itself: the rest of it.
+  std::optional<RegexId> without_part(RegexId a, RegexId part);
   RegexId repeat(RegexId a, int min, int max);  // max: kUnbounded, or at least min
   RegexId optional(RegexId a) { return alt({empty(), a}); }
   RegexId leaf(std::shared_ptr<const LeafAutomaton> automaton, uint32_t state);  // before freeze()
@@ -140,6 +142,8 @@ class RegexPool {
   void measure(Node* n) const;
   int8_t live_by_length(RegexId a) const;
   RegexId combine(Kind kind, std::vector<RegexId> parts);
+  void join_leaves(bool is_alt, std::vector<RegexId>* parts);
+  RegexId leaf_product(const std::vector<RegexId>& leaves, const std::vector<RegexId>& negated, bool all);
   RegexId chars_of_set(uint32_t set);
   uint32_t class_set(std::vector<uint64_t> bits);
   uint32_t unite_sets(uint32_t a, uint32_t b, bool intersect);
@@ -159,6 +163,7 @@ class RegexPool {
   std::vector<std::vector<uint64_t>> class_sets_;
   std::map<std::vector<uint64_t>, uint32_t> class_set_ids_;
   std::vector<std::shared_ptr<const LeafAutomaton>> automata_;
+  std::map<std::vector<uint32_t>, uint32_t> products_;  // of automata_, by their parts
   bool frozen_ = false;
   std::array<CharClassId, 128> ascii_classes_{};
   std::vector<std::pair<uint32_t, CharClassId>> intervals_;  // first code point, class; ascending

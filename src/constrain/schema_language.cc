@@ -106,7 +106,24 @@ RegexId SchemaLanguage::complement(RegexId language, uint8_t type) {
   if (language == top(type)) return pool().none();
   // Where values matter numbers are written without an exponent.
   const RegexId within = type == kNumberBit ? schema_->texts().plain_number : top(type);
-  return pool().conj({within, pool().negate(language)});
+  // Without the part that all have, what is left of multiples is easier to put together.
+  const std::optional<RegexId> rest = pool().without_part(language, within);
+  return pool().conj({within, pool().negate(rest.value_or(language))});
+}
+
+RegexId SchemaLanguage::unite(std::vector<RegexId> parts, uint8_t type) {
+  if (type == kNumberBit) {
+    const RegexId plain = schema_->texts().plain_number;
+    std::vector<RegexId> rests;
+    for (const RegexId part : parts) {
+      if (part == pool().none()) continue;
+      if (const std::optional<RegexId> rest = pool().without_part(part, plain)) rests.push_back(*rest);
+    }
+    const auto empty = std::count(parts.begin(), parts.end(), pool().none());
+    if (!rests.empty() && rests.size() + static_cast<size_t>(empty) == parts.size())
+      return pool().conj({plain, pool().alt(std::move(rests))});
+  }
+  return pool().alt(std::move(parts));
 }
 
 RegexId SchemaLanguage::intersect(std::vector<RegexId> parts, uint8_t type) {
@@ -182,7 +199,7 @@ RegexId SchemaLanguage::positive_language(SchemaId id, uint8_t type) {
     if (n.has_any_of) {
       std::vector<RegexId> any;
       for (const SchemaId s : n.any_of) any.push_back(language({s, false}, type));
-      parts.push_back(pool().alt(std::move(any)));
+      parts.push_back(unite(std::move(any), type));
     }
     if (n.has_one_of) {
       std::vector<RegexId> each, exactly;
@@ -197,7 +214,7 @@ RegexId SchemaLanguage::positive_language(SchemaId id, uint8_t type) {
         }
         exactly.push_back(each.size() == 1 ? each[0] : intersect(std::move(one), type));
       }
-      parts.push_back(pool().alt(std::move(exactly)));
+      parts.push_back(unite(std::move(exactly), type));
     }
     if (n.not_ != kNoSchema) parts.push_back(language({n.not_, true}, type));
     if (n.if_ != kNoSchema && (n.then_ != kNoSchema || n.else_ != kNoSchema)) {
@@ -205,7 +222,7 @@ RegexId SchemaLanguage::positive_language(SchemaId id, uint8_t type) {
       std::vector<RegexId> yes = {condition}, no = {complement(condition, type)};
       if (n.then_ != kNoSchema) yes.push_back(language({n.then_, false}, type));
       if (n.else_ != kNoSchema) no.push_back(language({n.else_, false}, type));
-      parts.push_back(pool().alt({intersect(std::move(yes), type), intersect(std::move(no), type)}));
+      parts.push_back(unite({intersect(std::move(yes), type), intersect(std::move(no), type)}, type));
     }
     return intersect(std::move(parts), type);
   }();

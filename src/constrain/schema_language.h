@@ -160,6 +160,7 @@ class SchemaLanguage {
   RegexId positive_language(SchemaId id, uint8_t type);
   RegexId complement(RegexId language, uint8_t type);
   RegexId intersect(std::vector<RegexId> parts, uint8_t type);
+  RegexId unite(std::vector<RegexId> parts, uint8_t type);
   RegexId top(uint8_t type);
   Cases expand(SchemaLiteral literal, uint8_t type);
   Cases expand_positive(SchemaId id, uint8_t type);
