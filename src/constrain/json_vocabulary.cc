@@ -74,18 +74,27 @@ void JsonVocabulary::make_classes(const TokenMask& possible) {
     if (c != '"' && c != '\\') printable += c;
   }
   // The smaller the set, the more languages take all of it.
-  const std::pair<std::string_view, bool> sets[kMaxClasses - 1] = {
-      {kLower, false}, {kLetters, false}, {kText, false},   {printable, false},
-      {"", true},      {kText, true},     {printable, true}};
-  for (const auto& [chars, beyond] : sets) {
-    classes_.push_back({.ascii = {}, .beyond = beyond, .mask = TokenMask(trie_->vocab_size()), .trie = nullptr});
-    for (const char c : chars) classes_.back().ascii[static_cast<size_t>(c)] = true;
+  struct Set {
+    std::string_view chars;
+    bool beyond, spaces;
+  };
+  const Set sets[] = {{kLower, false, false},    {kLetters, false, false}, {kText, false, false},
+                      {printable, false, false}, {"", true, false},        {kText, true, false},
+                      {printable, true, false},  {printable, true, true}};
+  static_assert(std::size(sets) <= kMaxClasses);
+  for (const Set& set : sets) {
+    classes_.push_back({.ascii = {},
+                        .beyond = set.beyond,
+                        .spaces = set.spaces,
+                        .mask = TokenMask(trie_->vocab_size()),
+                        .trie = nullptr});
+    for (const char c : set.chars) classes_.back().ascii[static_cast<size_t>(c)] = true;
   }
   TokenMask odd(trie_->vocab_size());
   for (TokenId t = 0; t < trie_->vocab_size(); ++t) {
     if (!possible.test(t)) continue;
     std::bitset<128> ascii;
-    bool beyond = false, whole = true;
+    bool beyond = false, spaces = false, whole = true;
     CharCursor cursor;
     for (const char c : trie_->bytes_of(t)) {
       const Fed fed = feed(&cursor, static_cast<uint8_t>(c));
@@ -95,19 +104,38 @@ void JsonVocabulary::make_classes(const TokenMask& possible) {
         ascii.set(cursor.code);
       } else {
         beyond = true;
+        spaces = spaces || std::any_of(std::begin(kSpaces), std::end(kSpaces), [&](const auto& range) {
+                   return cursor.code >= range.first && cursor.code <= range.second;
+                 });
       }
       cursor.code = 0;
     }
     whole = whole && cursor.kind == CharCursor::Kind::kBetween;
     const auto takes = [&](const TokenClass& k) {
-      bool all = whole && (k.beyond || !beyond);
+      bool all = whole && (k.beyond || !beyond) && (k.spaces || !spaces);
       for (size_t c = 0; c < 128 && all; ++c) all = !ascii.test(c) || k.ascii[c];
       return all;
     };
     const auto it = std::find_if(classes_.begin(), classes_.end(), takes);
     (it != classes_.end() ? it->mask : odd).set(t);
   }
-  for (TokenClass& k : classes_) k.trie = std::make_unique<TokenTrie>(*trie_, k.mask);
+  for (TokenClass& k : classes_) {
+    k.trie = std::make_unique<TokenTrie>(*trie_, k.mask);
+    std::vector<std::vector<TokenId>> by_length;
+    for (TokenId t = 0; t < trie_->vocab_size(); ++t) {
+      if (!k.mask.test(t)) continue;
+      const std::string_view text = trie_->bytes_of(t);
+      const auto length =
+          static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
+      if (by_length.size() <= length) by_length.resize(length + 1);
+      by_length[length].push_back(t);
+    }
+    k.longer.resize(by_length.size());
+    for (size_t n = by_length.size(); n > 0; --n) {
+      k.longer[n - 1] = static_cast<uint32_t>(k.longest_first.size());
+      k.longest_first.insert(k.longest_first.end(), by_length[n - 1].begin(), by_length[n - 1].end());
+    }
+  }
   odd_trie_ = std::make_unique<TokenTrie>(*trie_, odd);
 }
 
@@ -144,7 +172,9 @@ void JsonVocabulary::make_ending_nodes() {
 size_t JsonVocabulary::bytes() const {
   const size_t mask = static_cast<size_t>(trie_->vocab_size()) / 8;
   size_t rest = 0;
-  for (const TokenClass& k : classes_) rest += k.trie->nodes().size() * sizeof(TokenTrie::Node) + mask;
+  for (const TokenClass& k : classes_) {
+    rest += k.trie->nodes().size() * sizeof(TokenTrie::Node) + mask + k.longest_first.size() * sizeof(TokenId);
+  }
   rest += odd_trie_->nodes().size() * sizeof(TokenTrie::Node);
   return rest + trie_->bytes() + inside_.size() * mask + endings_.size() * (sizeof(Ending) + sizeof(EndingToken)) +
          ending_nodes_.size() * sizeof(EndingNode) + tail_trie_->bytes();

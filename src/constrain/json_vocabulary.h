@@ -7,6 +7,7 @@
 
 #include <array>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "constrain/token_trie.h"
@@ -57,11 +58,17 @@ class JsonVocabulary {
   // Tokens of whole characters of these sets alone; each token is in the first class that has it.
   struct TokenClass {
     std::array<bool, 128> ascii;
-    bool beyond;  // and characters beyond ASCII
+    bool beyond;  // and characters beyond ASCII,
+    bool spaces;  // those too that regular expressions tell apart: white space and ends of lines
     TokenMask mask;
     std::unique_ptr<TokenTrie> trie;
+    std::vector<TokenId> longest_first;
+    std::vector<uint32_t> longer;  // by length in characters: how many are longer
   };
   static constexpr size_t kMaxClasses = 8;
+  static constexpr std::pair<uint32_t, uint32_t> kSpaces[] = {{0x85, 0x85},     {0xA0, 0xA0},     {0x1680, 0x1680},
+                                                              {0x2000, 0x200A}, {0x2028, 0x2029}, {0x202F, 0x202F},
+                                                              {0x205F, 0x205F}, {0x3000, 0x3000}, {0xFEFF, 0xFEFF}};
   const std::vector<TokenClass>& classes() const { return classes_; }
   // All others that a string may take but endings(): those with an escape or a part of a character.
   const TokenTrie& odd_trie() const { return *odd_trie_; }

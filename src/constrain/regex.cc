@@ -120,7 +120,7 @@ void RegexPool::measure(Node* n) const {
   }
   switch (n->kind) {
     case Kind::kNone: n->least = kMany; break;
-    case Kind::kChars: n->least = n->longest_end = 1; break;
+    case Kind::kChars: n->least = 1; break;
     case Kind::kConcat: {
       const Node &x = nodes_[n->a], &y = nodes_[n->b];
       n->least = cap(uint64_t{x.least} + y.least);

@@ -103,11 +103,13 @@ class RegexPool {
   // Where `a` is an intersection with a language of any_of_length: the rest of it, and the lengths. Not const: makes
   // the rest.
   bool split_length(RegexId a, RegexId* rest, int* min, int* max);
-  // From wherever a text is that can be completed, so many characters more complete it; kUnbounded if that is not
-  // known.
+  // From wherever a text of one character or more is that can be completed, so many characters more complete it;
+  // kUnbounded if that is not known.
   int longest_end(RegexId a) const {
     return nodes_[a].longest_end == kMany ? kUnbounded : static_cast<int>(nodes_[a].longest_end);
   }
+  // No text is shorter; exact where longest_end() is known.
+  int least_length(RegexId a) const { return static_cast<int>(nodes_[a].least); }
   // Whether the language is known to have texts of any length.
   bool infinite(RegexId a) const { return nodes_[a].infinite; }
   bool in_set(uint32_t set, CharClassId c) const { return (class_sets_[set][c >> 6] >> (c & 63) & 1) != 0; }

@@ -15,9 +15,10 @@ namespace {
 
 constexpr uint32_t kDead = UINT32_MAX;
 constexpr uint32_t kUnknown = UINT32_MAX - 1;
-constexpr size_t kMaxStates = 8'000;               // in the table; then it begins anew
-constexpr size_t kMaxRows = 1'000;                 // of transitions that are kept between masks
-constexpr size_t kMaxMaskBytes = size_t{1} << 20;  // of kept masks
+constexpr size_t kMaxStates = 1'500;               // in the table; then it begins anew
+constexpr size_t kMaxRows = 400;                   // of transitions that are kept between masks
+constexpr size_t kMaxMaskBytes = size_t{1} << 19;  // of kept masks
+constexpr size_t kFreedAtOnce = 64;                // old states between two masks
 
 class SchemaConstraint final : public Constraint {
  public:
@@ -82,8 +83,8 @@ class SchemaConstraint final : public Constraint {
 
   std::vector<std::string> warnings() const override { return schema_->warnings(); }
   size_t bytes() const override {
-    return const_cast<SchemaConstraint*>(this)->machine_.language().bytes() + states_.size() * 400 + rows_ * 1024 +
-           mask_bytes_ + strings_.bytes();
+    return const_cast<SchemaConstraint*>(this)->machine_.language().bytes() + (states_.size() + old_.size()) * 400 +
+           rows_ * 1024 + mask_bytes_ + strings_.bytes();
   }
 
  private:
@@ -118,7 +119,10 @@ class SchemaConstraint final : public Constraint {
 
   // Only between masks: ids would change under a walk.
   void make_room() {
+    // Little by little: no mask should wait for it.
+    old_.resize(old_.size() - std::min(old_.size(), kFreedAtOnce));
     if (states_.size() >= kMaxStates) {
+      old_ = std::move(states_);
       states_.clear();
       ids_.clear();
       tails_.clear();
@@ -465,7 +469,7 @@ class SchemaConstraint final : public Constraint {
   std::mutex mutex_;
   JsonMachine machine_;
   std::shared_ptr<const JsonState> start_;
-  std::vector<Entry> states_;
+  std::vector<Entry> states_, old_;
   std::unordered_multimap<size_t, uint32_t> ids_;
   StringMasks strings_;
   size_t rows_ = 0;

@@ -4,13 +4,16 @@
 
 #include <algorithm>
 
+#include "text/unicode.h"
+
 namespace decant {
 namespace {
 
-constexpr size_t kMaxRowBytes = size_t{512} << 10;
-constexpr size_t kMaxKeptBytes = size_t{256} << 10;
+constexpr size_t kMaxRowBytes = size_t{192} << 10;
+constexpr size_t kMaxKeptBytes = size_t{128} << 10;
 // Below this many nodes walking is cheaper than asking whether it is needed.
 constexpr uint32_t kSmallSubtree = 24;
+constexpr uint32_t kMaxLongTokens = 4000;  // that are looked at one by one
 
 }  // namespace
 
@@ -24,7 +27,18 @@ void StringMasks::prepare() {
     for (uint32_t c = 0; c < 128; ++c) {
       if (k.ascii[c]) list.push_back(ascii_[c]);
     }
-    if (k.beyond) list.insert(list.end(), wide_.begin(), wide_.end());
+    if (k.beyond && k.spaces) list.insert(list.end(), wide_.begin(), wide_.end());
+    if (k.beyond && !k.spaces) {
+      uint32_t first = 128;
+      std::vector<CharClassId> some;
+      for (const auto& [low, high] : JsonVocabulary::kSpaces) {
+        if (low > first) pool_->classes_in(first, low - 1, &some);
+        list.insert(list.end(), some.begin(), some.end());
+        first = high + 1;
+      }
+      pool_->classes_in(first, kMaxCodePoint, &some);
+      list.insert(list.end(), some.begin(), some.end());
+    }
     std::sort(list.begin(), list.end());
     list.erase(std::unique(list.begin(), list.end()), list.end());
   }
@@ -148,6 +162,33 @@ void StringMasks::walk(size_t k, uint32_t start, TokenMask* mask) {
   }
 }
 
+// Where a language takes all of a class's tokens but for a length: the tokens that are short enough, and of the longer
+// ones those that leave room for what has to follow. False if that is not so, or too many are long.
+bool StringMasks::add_free(size_t k, uint32_t rest, int end, int max, TokenMask* mask) {
+  const JsonVocabulary::TokenClass& kind = vocabulary_->classes()[k];
+  if (kind.longer.empty()) return true;
+  if (free_length(rest, k, static_cast<uint32_t>(kind.trie->nodes().size())) < kind.trie->height()) return false;
+  const auto longer_than = [&](int length) {
+    return kind.longer[std::min(static_cast<size_t>(std::max(length, 0)), kind.longer.size() - 1)];
+  };
+  const int safe = max - end;
+  if (longer_than(safe) - longer_than(max) > kMaxLongTokens) return false;
+  if (safe > 0) mask->add_common(kind.mask, vocabulary_->inside(safe));
+  for (uint32_t i = longer_than(max); i < longer_than(safe); ++i) {
+    const TokenId token = kind.longest_first[i];
+    const std::string_view text = vocabulary_->trie().bytes_of(token);
+    uint32_t row = rest;
+    int length = 0;
+    for (size_t at = 0; at < text.size() && row != kDead; ++length) {
+      const Utf8Char c = decode_utf8(text.substr(at));
+      row = step(row, pool_->class_of(c.code));
+      at += c.size;
+    }
+    if (row != kDead && length + pool_->least_length(rows_[row]->id) <= max) mask->set(token);
+  }
+  return true;
+}
+
 // A length that is still so far away that no token meets it says nothing: what is live without it can be completed
 // within it.
 RegexId StringMasks::without_length(RegexId id) {
@@ -175,7 +216,14 @@ void StringMasks::add_inside(RegexId id, TokenMask* mask) {
   }
   TokenMask own(mask->vocab_size());
   const uint32_t row = row_of(id);
-  for (size_t k = 0; k < vocabulary_->classes().size(); ++k) walk(k, row, &own);
+  RegexId rest = 0;
+  int min = 0, max = 0;
+  const bool bounded = pool_->split_length(id, &rest, &min, &max) && min == 0 && max != RegexPool::kUnbounded &&
+                       pool_->longest_end(rest) != RegexPool::kUnbounded;
+  const uint32_t rest_row = bounded ? row_of(rest) : kDead;
+  for (size_t k = 0; k < vocabulary_->classes().size(); ++k) {
+    if (!bounded || !add_free(k, rest_row, pool_->longest_end(rest), max, &own)) walk(k, row, &own);
+  }
   *mask |= own;
   kept_.emplace(id, std::move(own));
 }

@@ -60,6 +60,7 @@ class StringMasks {
   uint8_t free_length(uint32_t row, size_t k, uint32_t nodes);
   uint8_t search(uint32_t row, size_t k, uint32_t fuel);
   bool takes_wide(uint32_t row);
+  bool add_free(size_t k, uint32_t rest, int end, int max, TokenMask* mask);
   void walk(size_t k, uint32_t row, TokenMask* mask);
 
   RegexPool* pool_;
