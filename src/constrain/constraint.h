@@ -12,6 +12,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -39,6 +40,8 @@ class Constraint {
   virtual std::shared_ptr<const TokenMask> mask(const ConstraintState& state) = 0;
   // kInvalidArgument for a token that the mask does not have.
   virtual Result<ConstraintState> advance(const ConstraintState& state, TokenId token) = 0;
+  // The state after one byte of text; nullopt if no text that is allowed goes on so.
+  virtual std::optional<ConstraintState> step(const ConstraintState& state, uint8_t byte) = 0;
   // Whether the text may end here.
   virtual bool accepting(const ConstraintState& state) = 0;
   // What was left out or could not be decided; for people.

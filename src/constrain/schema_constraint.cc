@@ -55,10 +55,15 @@ class SchemaConstraint final : public Constraint {
     }
     if (!machine_.language().status().ok()) return machine_.language().status();
     if (text.empty() || id == kDead) return Status::invalid_argument("token {} may not come here", token);
-    if ((id & 0xFF) == 0) return ConstraintState(states_[id >> 8].state);
-    auto state_with_blanks = std::make_shared<JsonState>(at(id));
-    state_with_blanks->blanks = static_cast<uint8_t>(id);
-    return ConstraintState(std::shared_ptr<const JsonState>(std::move(state_with_blanks)));
+    return hold(id);
+  }
+
+  std::optional<ConstraintState> step(const ConstraintState& state, uint8_t byte) override {
+    const std::lock_guard lock(mutex_);
+    make_room();
+    const uint32_t id = step(intern(of(state)), byte);
+    if (id == kDead || !machine_.language().status().ok()) return std::nullopt;
+    return hold(id);
   }
 
   std::shared_ptr<const TokenMask> mask(const ConstraintState& state) override {
@@ -95,6 +100,13 @@ class SchemaConstraint final : public Constraint {
     std::vector<std::pair<uint8_t, std::shared_ptr<const TokenMask>>> masks;  // by blanks
     std::unique_ptr<std::array<uint32_t, 256>> row;                           // transitions
   };
+
+  ConstraintState hold(uint32_t id) const {
+    if ((id & 0xFF) == 0) return ConstraintState(states_[id >> 8].state);
+    auto state_with_blanks = std::make_shared<JsonState>(at(id));
+    state_with_blanks->blanks = static_cast<uint8_t>(id);
+    return ConstraintState(std::shared_ptr<const JsonState>(std::move(state_with_blanks)));
+  }
 
   static const JsonState& of(const ConstraintState& state) { return *static_cast<const JsonState*>(state.value()); }
 

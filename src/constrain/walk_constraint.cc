@@ -1,0 +1,139 @@
+// SPDX-FileCopyrightText: The Decant authors
+// SPDX-License-Identifier: Apache-2.0
+#include "constrain/walk_constraint.h"
+
+#include <algorithm>
+
+namespace decant {
+namespace {
+
+constexpr size_t kMaxRows = 8'000;                 // of transitions that are kept between masks
+constexpr size_t kMaxMaskBytes = size_t{8} << 20;  // of kept masks
+
+}  // namespace
+
+ConstraintState WalkConstraint::start() {
+  const std::lock_guard lock(mutex_);
+  return hold(start_anew());
+}
+
+uint32_t WalkConstraint::take(const ConstraintState& state) {
+  const Held& held = *static_cast<const Held*>(state.value());
+  return held.epoch == epoch() ? held.id : bring_over(held.epoch.get(), held.id);
+}
+
+ConstraintState WalkConstraint::hold(uint32_t id) {
+  std::weak_ptr<const Held>& known = entry(id).held;
+  std::shared_ptr<const Held> held = known.lock();
+  if (!held) {
+    held = std::make_shared<const Held>(Held{epoch(), id});
+    known = held;
+  }
+  return ConstraintState(std::move(held));
+}
+
+// Only between masks: numbers would change under a walk.
+void WalkConstraint::make_room() {
+  if (epoch_is_full()) {
+    begin_epoch();
+    entries_.clear();
+    rows_ = mask_bytes_ = 0;
+  }
+  if (rows_ >= kMaxRows) {
+    for (Entry& e : entries_) e.row.reset();
+    rows_ = 0;
+  }
+}
+
+std::shared_ptr<const TokenMask> WalkConstraint::mask(const ConstraintState& state) {
+  const std::lock_guard lock(mutex_);
+  make_room();
+  const uint32_t id = take(state);
+  if (entry(id).mask) return entry(id).mask;
+  const size_t size = static_cast<size_t>(vocabulary_->trie().vocab_size()) / 8;
+  if (mask_bytes_ + size > std::max(kMaxMaskBytes, 8 * size)) {
+    for (Entry& e : entries_) e.mask.reset();
+    mask_bytes_ = 0;
+  }
+  mask_bytes_ += size;
+  auto mask = std::make_shared<TokenMask>(vocabulary_->trie().vocab_size());
+  fill(id, mask.get());
+  entry(id).mask = mask;
+  return mask;
+}
+
+Result<ConstraintState> WalkConstraint::advance(const ConstraintState& state, TokenId token) {
+  const std::lock_guard lock(mutex_);
+  if (token < 0 || token >= vocabulary_->trie().vocab_size())
+    return Status::invalid_argument("token {}: not in the vocabulary", token);
+  const std::string_view text = vocabulary_->trie().bytes_of(token);
+  make_room();
+  uint32_t id = take(state);
+  for (size_t i = 0; i < text.size() && id != kDead; ++i) id = next(id, static_cast<uint8_t>(text[i]));
+  if (!failure().ok()) return failure();
+  if (text.empty() || id == kDead) return Status::invalid_argument("token {} may not come here", token);
+  return hold(id);
+}
+
+std::optional<ConstraintState> WalkConstraint::step(const ConstraintState& state, uint8_t byte) {
+  const std::lock_guard lock(mutex_);
+  make_room();
+  const uint32_t id = next(take(state), byte);
+  if (id == kDead) return std::nullopt;
+  return hold(id);
+}
+
+bool WalkConstraint::accepting(const ConstraintState& state) {
+  const std::lock_guard lock(mutex_);
+  return accepts(take(state));
+}
+
+size_t WalkConstraint::bytes() const {
+  const std::lock_guard lock(mutex_);
+  return epoch_bytes() + entries_.capacity() * sizeof(Entry) + rows_ * 1024 + mask_bytes_;
+}
+
+uint32_t WalkConstraint::next(uint32_t state, uint8_t byte) {
+  Entry& e = entry(state);
+  if (!e.row) {
+    e.row = std::make_unique<std::array<uint32_t, 256>>();
+    e.row->fill(kUnknown);
+    ++rows_;
+  }
+  const uint32_t known = (*e.row)[byte];
+  if (known != kUnknown) return known;
+  const uint32_t made = step_anew(state, byte);
+  (*entry(state).row)[byte] = made;
+  return made;
+}
+
+// Sets the tokens of the trie's nodes [begin, end) that the state takes; nodes[begin] is a child of where the state is.
+void WalkConstraint::walk(const TokenTrie& trie, uint32_t begin, uint32_t end, uint32_t state, TokenMask* mask) {
+  const std::span<const TokenTrie::Node> nodes = trie.nodes();
+  open_.clear();
+  open_.push_back({end, state});  // the ends of subtrees, and the states within
+  for (uint32_t i = begin; i < end;) {
+    while (open_.back().first <= i) open_.pop_back();
+    const TokenTrie::Node& node = nodes[i];
+    const uint32_t to = next(open_.back().second, node.byte);
+    if (to == kDead) {
+      i = node.end;
+      continue;
+    }
+    trie.add_to(node, mask);
+    if (node.end > i + 1) open_.push_back({node.end, to});
+    ++i;
+  }
+}
+
+void WalkConstraint::walk_all(uint32_t state, TokenMask* mask) {
+  const size_t slice = slice_of(state);
+  const bool whole = slice >= vocabulary_->slices().size();
+  const TokenTrie& trie = whole ? vocabulary_->trie() : *vocabulary_->slices()[slice].rest;
+  if (!whole) *mask |= vocabulary_->slices()[slice].mask;
+  walk(trie, 0, static_cast<uint32_t>(trie.nodes().size()), state, mask);
+}
+
+void WalkConstraint::fill(uint32_t state, TokenMask* mask) { walk_all(state, mask); }
+
+}  // namespace decant
