@@ -36,7 +36,8 @@ class Constraint {
   virtual ~Constraint() = default;
 
   virtual ConstraintState start() = 0;
-  // Exactly the tokens after which the text can still be completed. Valid as long as the pointer is held.
+  // Exactly the tokens after which the text can still be completed. Valid as long as the pointer is held. Empty where the
+  // limits on work were reached; failure() of the state then says so.
   virtual std::shared_ptr<const TokenMask> mask(const ConstraintState& state) = 0;
   // kInvalidArgument for a token that the mask does not have.
   virtual Result<ConstraintState> advance(const ConstraintState& state, TokenId token) = 0;
@@ -44,6 +45,8 @@ class Constraint {
   virtual std::optional<ConstraintState> step(const ConstraintState& state, uint8_t byte) = 0;
   // Whether the text may end here.
   virtual bool accepting(const ConstraintState& state) = 0;
+  // kExhausted if the mask of this state could not be made.
+  virtual Status failure(const ConstraintState&) { return {}; }
   // What was left out or could not be decided; for people.
   virtual std::vector<std::string> warnings() const { return {}; }
   virtual size_t bytes() const = 0;

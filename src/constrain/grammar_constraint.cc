@@ -21,6 +21,11 @@ class GrammarConstraint final : public WalkConstraint {
         grammar_(std::make_shared<const CompiledGrammar>(std::move(grammar))),
         machine_(std::make_shared<GrammarMachine>(grammar_)) {}
 
+  Status prepare() {
+    machine_->start();
+    return machine_->status();
+  }
+
   std::vector<std::string> warnings() const override {
     const std::lock_guard lock(mutex_);
     std::vector<std::string> list = grammar_->warnings;
@@ -50,7 +55,8 @@ class GrammarConstraint final : public WalkConstraint {
   }
   bool epoch_is_full() const override { return machine_->is_full(); }
   size_t epoch_bytes() const override { return machine_->bytes() + grammar_->pool->bytes(); }
-  const Status& failure() const override { return machine_->status(); }
+  void begin_work() override { machine_->begin_work(); }
+  const Status& trouble() const override { return machine_->status(); }
 
  private:
   size_t slice_of_terminal(RegexId id) {
@@ -85,15 +91,20 @@ class GrammarConstraint final : public WalkConstraint {
 
 Result<std::shared_ptr<Constraint>> compile(Grammar grammar, Grammar::Rule start,
                                             std::shared_ptr<const JsonVocabulary> vocabulary) {
+  const std::string name = grammar.name();
   DECANT_TRY(CompiledGrammar compiled, std::move(grammar).compile(start));
-  return make_grammar_constraint(std::move(compiled), std::move(vocabulary));
+  Result<std::shared_ptr<Constraint>> made = make_grammar_constraint(std::move(compiled), std::move(vocabulary));
+  if (!made.ok()) return std::move(made).status().with_context(name);
+  return made;
 }
 
 }  // namespace
 
-std::shared_ptr<Constraint> make_grammar_constraint(CompiledGrammar grammar,
-                                                    std::shared_ptr<const JsonVocabulary> vocabulary) {
-  return std::make_shared<GrammarConstraint>(std::move(grammar), std::move(vocabulary));
+Result<std::shared_ptr<Constraint>> make_grammar_constraint(CompiledGrammar grammar,
+                                                            std::shared_ptr<const JsonVocabulary> vocabulary) {
+  auto constraint = std::make_shared<GrammarConstraint>(std::move(grammar), std::move(vocabulary));
+  DECANT_TRY_STATUS(constraint->prepare());
+  return std::shared_ptr<Constraint>(std::move(constraint));
 }
 
 Result<std::shared_ptr<Constraint>> compile_gbnf(std::string_view text, const std::string& name,

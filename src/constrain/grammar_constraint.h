@@ -20,8 +20,9 @@
 
 namespace decant {
 
-std::shared_ptr<Constraint> make_grammar_constraint(CompiledGrammar grammar,
-                                                    std::shared_ptr<const JsonVocabulary> vocabulary);
+// kExhausted for a grammar whose first character needs more work than the limits allow.
+Result<std::shared_ptr<Constraint>> make_grammar_constraint(CompiledGrammar grammar,
+                                                            std::shared_ptr<const JsonVocabulary> vocabulary);
 
 // `name` stands for the grammar in messages, which have line and column.
 Result<std::shared_ptr<Constraint>> compile_gbnf(std::string_view text, const std::string& name,

@@ -10,9 +10,13 @@ namespace {
 constexpr size_t kMaxStates = 20'000;   // in a machine before it is full
 constexpr size_t kMaxStacks = 200'000;  //
 constexpr size_t kMaxExpressions = 4'000'000;
-constexpr int64_t kStepFuel = 200'000;  // entries of stacks and threads that one character may touch
+constexpr int64_t kFuel = 2'000'000;  // entries of stacks, threads and productions that one mask may touch
 constexpr int kMaxUniteDepth = 64;      // deeper stacks stay beside each other
 constexpr uint32_t kNone = CompiledGrammar::kNone;
+
+Status too_much() {
+  return Status::exhausted("too many derivations at once to follow them all; make the grammar less ambiguous");
+}
 
 }  // namespace
 
@@ -26,20 +30,25 @@ size_t GrammarMachine::KeyHash::operator()(const std::vector<uint32_t>& key) con
 }
 
 GrammarMachine::GrammarMachine(std::shared_ptr<const CompiledGrammar> grammar)
-    : grammar_(std::move(grammar)), pool_(*grammar_->pool) {}
+    : grammar_(std::move(grammar)), pool_(*grammar_->pool), fuel_(kFuel) {}
+
+void GrammarMachine::begin_work() { fuel_ = kFuel; }
 
 GrammarMachine::StateId GrammarMachine::start() {
   if (grammar_->start == kNone) return grammar_->accepts_empty ? intern({}, true) : kDead;
   Calls calls;
   Threads threads;
-  fuel_ = kStepFuel;
   calls.emplace(grammar_->start, intern_stack({}, true));
   call_all(&calls, &threads);
+  if (fuel_ < 0) {
+    status_ = too_much();
+    return kDead;
+  }
   return intern(threads, grammar_->accepts_empty);
 }
 
 bool GrammarMachine::is_full() const {
-  return states_.size() >= kMaxStates || stacks_.size() >= kMaxStacks || !status_.ok();
+  return states_.size() >= kMaxStates || stacks_.size() >= kMaxStacks;
 }
 
 size_t GrammarMachine::bytes() const {
@@ -114,6 +123,7 @@ void GrammarMachine::call_all(Calls* calls, Threads* threads) {
 GrammarMachine::StateId GrammarMachine::intern(const Threads& threads, bool accepts) {
   std::vector<uint32_t> key = {accepts ? 1u : 0u};
   for (const auto& [left, stack] : threads) key.insert(key.end(), {left, stack});
+  fuel_ -= static_cast<int64_t>(threads.size());
   const auto [it, is_new] = state_ids_.emplace(std::move(key), static_cast<StateId>(states_.size()));
   if (is_new) {
     State state{.begin = static_cast<uint32_t>(threads_.size()), .end = 0, .accepts = accepts};
@@ -132,7 +142,6 @@ GrammarMachine::StateId GrammarMachine::step(StateId state, uint8_t byte) {
 GrammarMachine::StateId GrammarMachine::step_class(StateId state, CharClassId c) {
   const uint64_t key = uint64_t{state} << 16 | c;
   if (const auto it = class_steps_.find(key); it != class_steps_.end()) return it->second;
-  fuel_ = kStepFuel;
   Calls calls;
   Threads threads;
   bool accepts = false;
@@ -140,6 +149,7 @@ GrammarMachine::StateId GrammarMachine::step_class(StateId state, CharClassId c)
   for (uint32_t i = from.begin; i < from.end; ++i) {
     const Thread t = threads_[i];
     const RegexId left = pool_.derive(t.left, c);
+    --fuel_;
     if (left == pool_.none() || !pool_.live(left)) continue;
     if (left != pool_.empty()) put(&threads, left, t.stack);
     if (!pool_.nullable(left)) continue;
@@ -153,7 +163,7 @@ GrammarMachine::StateId GrammarMachine::step_class(StateId state, CharClassId c)
   call_all(&calls, &threads);
   StateId result = kDead;
   if (fuel_ < 0 || pool_.size() > kMaxExpressions || stacks_.size() > 4 * kMaxStacks) {
-    status_ = Status::exhausted("a text has too many derivations at once to follow them; make the grammar less ambiguous");
+    status_ = too_much();
   } else if (!threads.empty() || accepts) {
     result = intern(threads, accepts);
   }

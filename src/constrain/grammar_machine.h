@@ -63,7 +63,8 @@ class GrammarMachine {
   const CompiledGrammar& grammar() const { return *grammar_; }
   bool is_full() const;
   size_t bytes() const;
-  // A text that needed more than the limits allow.
+  // Until the next call, steps may do only so much; a step beyond it is kDead and status() says why.
+  void begin_work();
   const Status& status() const { return status_; }
 
  private:
@@ -112,7 +113,7 @@ class GrammarMachine {
   std::unordered_map<std::vector<uint32_t>, StackId, KeyHash> stack_ids_;
   std::unordered_map<uint64_t, StackId> unions_;
   std::vector<CharClassId> classes_;
-  int64_t fuel_ = 0;
+  int64_t fuel_;
   Status status_;
 };
 

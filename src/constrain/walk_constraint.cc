@@ -26,7 +26,7 @@ ConstraintState WalkConstraint::hold(uint32_t id) {
   std::weak_ptr<const Held>& known = entry(id).held;
   std::shared_ptr<const Held> held = known.lock();
   if (!held) {
-    held = std::make_shared<const Held>(Held{epoch(), id});
+    held = std::make_shared<const Held>(Held{.epoch = epoch(), .id = id});
     known = held;
   }
   return ConstraintState(std::move(held));
@@ -34,7 +34,7 @@ ConstraintState WalkConstraint::hold(uint32_t id) {
 
 // Only between masks: numbers would change under a walk.
 void WalkConstraint::make_room() {
-  if (epoch_is_full()) {
+  if (epoch_is_full() || !trouble().ok()) {
     begin_epoch();
     entries_.clear();
     rows_ = mask_bytes_ = 0;
@@ -43,6 +43,7 @@ void WalkConstraint::make_room() {
     for (Entry& e : entries_) e.row.reset();
     rows_ = 0;
   }
+  begin_work();
 }
 
 std::shared_ptr<const TokenMask> WalkConstraint::mask(const ConstraintState& state) {
@@ -58,6 +59,10 @@ std::shared_ptr<const TokenMask> WalkConstraint::mask(const ConstraintState& sta
   mask_bytes_ += size;
   auto mask = std::make_shared<TokenMask>(vocabulary_->trie().vocab_size());
   fill(id, mask.get());
+  if (!trouble().ok()) {
+    mask->clear();
+    static_cast<const Held*>(state.value())->failure = trouble();
+  }
   entry(id).mask = mask;
   return mask;
 }
@@ -68,9 +73,10 @@ Result<ConstraintState> WalkConstraint::advance(const ConstraintState& state, To
     return Status::invalid_argument("token {}: not in the vocabulary", token);
   const std::string_view text = vocabulary_->trie().bytes_of(token);
   make_room();
+  if (const Status& failed = static_cast<const Held*>(state.value())->failure; !failed.ok()) return failed;
   uint32_t id = take(state);
   for (size_t i = 0; i < text.size() && id != kDead; ++i) id = next(id, static_cast<uint8_t>(text[i]));
-  if (!failure().ok()) return failure();
+  if (!trouble().ok()) return trouble();
   if (text.empty() || id == kDead) return Status::invalid_argument("token {} may not come here", token);
   return hold(id);
 }
@@ -88,40 +94,49 @@ bool WalkConstraint::accepting(const ConstraintState& state) {
   return accepts(take(state));
 }
 
+Status WalkConstraint::failure(const ConstraintState& state) {
+  const std::lock_guard lock(mutex_);
+  return static_cast<const Held*>(state.value())->failure;
+}
+
 size_t WalkConstraint::bytes() const {
   const std::lock_guard lock(mutex_);
   return epoch_bytes() + entries_.capacity() * sizeof(Entry) + rows_ * 1024 + mask_bytes_;
 }
 
-uint32_t WalkConstraint::next(uint32_t state, uint8_t byte) {
-  Entry& e = entry(state);
+std::array<uint32_t, 256>* WalkConstraint::row(uint32_t id) {
+  Entry& e = entry(id);
   if (!e.row) {
     e.row = std::make_unique<std::array<uint32_t, 256>>();
     e.row->fill(kUnknown);
     ++rows_;
   }
-  const uint32_t known = (*e.row)[byte];
-  if (known != kUnknown) return known;
-  const uint32_t made = step_anew(state, byte);
-  (*entry(state).row)[byte] = made;
-  return made;
+  return e.row.get();
+}
+
+uint32_t WalkConstraint::next(uint32_t state, uint8_t byte) {
+  uint32_t& known = (*row(state))[byte];
+  if (known == kUnknown) known = step_anew(state, byte);
+  return known;
 }
 
 // Sets the tokens of the trie's nodes [begin, end) that the state takes; nodes[begin] is a child of where the state is.
 void WalkConstraint::walk(const TokenTrie& trie, uint32_t begin, uint32_t end, uint32_t state, TokenMask* mask) {
   const std::span<const TokenTrie::Node> nodes = trie.nodes();
   open_.clear();
-  open_.push_back({end, state});  // the ends of subtrees, and the states within
+  open_.push_back({end, state, row(state)});
   for (uint32_t i = begin; i < end;) {
-    while (open_.back().first <= i) open_.pop_back();
+    while (open_.back().end <= i) open_.pop_back();
     const TokenTrie::Node& node = nodes[i];
-    const uint32_t to = next(open_.back().second, node.byte);
+    const Open& at = open_.back();
+    uint32_t& to = (*at.row)[node.byte];
+    if (to == kUnknown) to = step_anew(at.state, node.byte);
     if (to == kDead) {
       i = node.end;
       continue;
     }
     trie.add_to(node, mask);
-    if (node.end > i + 1) open_.push_back({node.end, to});
+    if (node.end > i + 1) open_.push_back({node.end, to, row(to)});
     ++i;
   }
 }

@@ -28,6 +28,7 @@ class WalkConstraint : public Constraint {
   Result<ConstraintState> advance(const ConstraintState& state, TokenId token) override;
   std::optional<ConstraintState> step(const ConstraintState& state, uint8_t byte) override;
   bool accepting(const ConstraintState& state) override;
+  Status failure(const ConstraintState& state) override;
   size_t bytes() const override;
 
  protected:
@@ -49,8 +50,10 @@ class WalkConstraint : public Constraint {
   virtual uint32_t bring_over(const void* old_epoch, uint32_t state) = 0;
   virtual bool epoch_is_full() const = 0;
   virtual size_t epoch_bytes() const = 0;
-  // Why states could not be followed.
-  virtual const Status& failure() const = 0;
+  // A mask or a token begins, with its own limit on the work.
+  virtual void begin_work() = 0;
+  // Why states could not be followed since then.
+  virtual const Status& trouble() const = 0;
 
   // --- For them ---
   uint32_t next(uint32_t state, uint8_t byte);
@@ -64,6 +67,7 @@ class WalkConstraint : public Constraint {
   struct Held {
     std::shared_ptr<const void> epoch;
     uint32_t id;
+    mutable Status failure = {};
   };
   struct Entry {
     std::unique_ptr<std::array<uint32_t, 256>> row;
@@ -75,6 +79,8 @@ class WalkConstraint : public Constraint {
     if (id >= entries_.size()) entries_.resize(static_cast<size_t>(id) + 1);
     return entries_[id];
   }
+  // Its transitions; the pointer stays valid until make_room().
+  std::array<uint32_t, 256>* row(uint32_t id);
   uint32_t take(const ConstraintState& state);
   ConstraintState hold(uint32_t id);
   void make_room();
@@ -82,7 +88,11 @@ class WalkConstraint : public Constraint {
   std::shared_ptr<const JsonVocabulary> vocabulary_;
   std::vector<Entry> entries_;
   size_t rows_ = 0, mask_bytes_ = 0;
-  std::vector<std::pair<uint32_t, uint32_t>> open_;
+  struct Open {
+    uint32_t end, state;
+    std::array<uint32_t, 256>* row;
+  };
+  std::vector<Open> open_;  // the subtrees that a walk is in
 };
 
 }  // namespace decant

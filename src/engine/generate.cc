@@ -124,8 +124,10 @@ class Running {
     const auto position = static_cast<uint32_t>(request_.prompt.size() + result_.tokens.size());
     if (request_.constraint && !fill_mask(logits.size())) {
       start_answer();
+      if (!mask_failure_.ok()) return fail(mask_failure_);
       return finish(FinishReason::kStop);
     }
+    if (!mask_failure_.ok()) return fail(mask_failure_);
     Result<Draw> drawn = sampler_->draw(logits, state_, position, request_.sample, request_.n_logprobs, mask_);
     if (!drawn.ok()) return fail(std::move(drawn).status());
     start_answer();
@@ -170,6 +172,7 @@ class Running {
         any = true;
       }
     }
+    if (!any) mask_failure_ = request_.constraint->failure(constraint_state_);
     if (!request_.constraint->accepting(constraint_state_)) return true;
     for (const TokenId end : request_.end_tokens) {
       if (end >= 0 && static_cast<size_t>(end) < vocab_size) mask_[static_cast<size_t>(end)] = 1;
@@ -184,6 +187,7 @@ class Running {
   SamplerState state_;
   ConstraintState constraint_state_;
   std::vector<uint8_t> mask_;
+  Status mask_failure_;
   SequenceId sequence_ = -1;
   bool owns_sequence_ = false;
   bool done_ = false;
