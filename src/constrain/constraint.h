@@ -47,6 +47,16 @@ class Constraint {
   virtual bool accepting(const ConstraintState& state) = 0;
   // kExhausted if the mask of this state could not be made.
   virtual Status failure(const ConstraintState&) { return {}; }
+  // A text after which the answer may end: the shortest one in bytes for regular expressions and grammars, for others
+  // what a bounded search finds. nullopt where none was found.
+  virtual std::optional<std::string> completion(const ConstraintState& state);
+  // Tokens that spell the completion, each as long as possible.
+  virtual std::optional<int> tokens_to_end(const ConstraintState& state);
+  // Of the mask, tokens behind which `tokens` - 1 more are enough to end; where no token is known to lead there, those
+  // that lead nearest to the end (one at least). All of the mask if nothing is known.
+  virtual std::shared_ptr<const TokenMask> mask_within(const ConstraintState& state, int tokens);
+
+  virtual const TokenTrie& trie() const = 0;
   // What was left out or could not be decided; for people.
   virtual std::vector<std::string> warnings() const { return {}; }
   virtual size_t bytes() const = 0;

@@ -6,6 +6,7 @@
 #include <unordered_map>
 
 #include "constrain/gbnf.h"
+#include "constrain/grammar_completion.h"
 #include "constrain/grammar_machine.h"
 #include "constrain/lark.h"
 #include "constrain/walk_constraint.h"
@@ -19,7 +20,8 @@ class GrammarConstraint final : public WalkConstraint {
   GrammarConstraint(CompiledGrammar grammar, std::shared_ptr<const JsonVocabulary> vocabulary)
       : WalkConstraint(std::move(vocabulary)),
         grammar_(std::make_shared<const CompiledGrammar>(std::move(grammar))),
-        machine_(std::make_shared<GrammarMachine>(grammar_)) {}
+        machine_(std::make_shared<GrammarMachine>(grammar_)),
+        completion_(grammar_) {}
 
   Status prepare() {
     machine_->start();
@@ -49,7 +51,11 @@ class GrammarConstraint final : public WalkConstraint {
   }
 
   std::shared_ptr<const void> epoch() const override { return machine_; }
-  void begin_epoch() override { machine_ = std::make_shared<GrammarMachine>(grammar_); }
+  std::optional<std::string> completion_of(uint32_t state) override { return completion_.of(*machine_, state); }
+  void begin_epoch() override {
+    machine_ = std::make_shared<GrammarMachine>(grammar_);
+    completion_.forget();
+  }
   uint32_t bring_over(const void* old_epoch, uint32_t state) override {
     return static_cast<const GrammarMachine*>(old_epoch)->copy_to(state, machine_.get());
   }
@@ -86,6 +92,7 @@ class GrammarConstraint final : public WalkConstraint {
 
   std::shared_ptr<const CompiledGrammar> grammar_;
   std::shared_ptr<GrammarMachine> machine_;
+  GrammarCompletion completion_;
   std::unordered_map<RegexId, size_t> slice_of_;
 };
 

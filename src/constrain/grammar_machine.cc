@@ -14,6 +14,13 @@ constexpr int64_t kFuel = 2'000'000;  // entries of stacks, threads and producti
 constexpr int kMaxUniteDepth = 64;      // deeper stacks stay beside each other
 constexpr uint32_t kNone = CompiledGrammar::kNone;
 
+// The characters that some bytes can become: no overlong forms. Surrogates may be among them.
+CharRange range_of(uint32_t code, uint8_t left, uint8_t total) {
+  constexpr uint32_t kShortest[] = {0x80, 0x800, 0x10000};
+  return {std::max(code << (6 * left), kShortest[total - 2]),
+          std::min((code << (6 * left)) + (1u << (6 * left)) - 1, kMaxCodePoint)};
+}
+
 Status too_much() {
   return Status::exhausted("too many derivations at once to follow them all; make the grammar less ambiguous");
 }
@@ -201,10 +208,7 @@ GrammarMachine::StateId GrammarMachine::within_character(StateId base, uint32_t 
   const uint32_t key = code << 4 | static_cast<uint32_t>(left) << 2 | (total - 2u);
   const auto it = partial_ids_.find({base, key});
   if (it != partial_ids_.end()) return it->second;
-  // The characters that it can become: no overlong forms, no surrogates.
-  constexpr uint32_t kShortest[] = {0x80, 0x800, 0x10000};
-  const uint32_t first = std::max(code << (6 * left), kShortest[total - 2]);
-  const uint32_t last = std::min((code << (6 * left)) + (1u << (6 * left)) - 1, kMaxCodePoint);
+  const auto [first, last] = range_of(code, left, total);
   bool taken = false;
   if (first <= last) {
     if (last < 0xD800 || first > 0xDFFF) {
@@ -220,6 +224,13 @@ GrammarMachine::StateId GrammarMachine::within_character(StateId base, uint32_t 
   }
   partial_ids_.emplace(std::pair{base, key}, result);
   return result;
+}
+
+std::optional<GrammarMachine::Within> GrammarMachine::within(StateId state) const {
+  const State& s = states_[state];
+  if (s.total == 0) return std::nullopt;
+  const auto [first, last] = range_of(s.code, s.left, s.total);
+  return Within{first, last, s.left};
 }
 
 GrammarMachine::StateId GrammarMachine::copy_to(StateId state, GrammarMachine* other) const {

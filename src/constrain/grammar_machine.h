@@ -12,6 +12,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <unordered_map>
 #include <utility>
@@ -45,6 +46,12 @@ class GrammarMachine {
   std::span<const Thread> threads(StateId state) const {
     return std::span(threads_).subspan(states_[state].begin, states_[state].end - states_[state].begin);
   }
+  // Of a state within a character: the characters that it can become, and bytes that are missing.
+  struct Within {
+    uint32_t first, last;
+    uint8_t left;
+  };
+  std::optional<Within> within(StateId state) const;
   // The same state in another machine for the same grammar.
   StateId copy_to(StateId state, GrammarMachine* other) const;
 

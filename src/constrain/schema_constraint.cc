@@ -86,6 +86,7 @@ class SchemaConstraint final : public Constraint {
     return mask;
   }
 
+  const TokenTrie& trie() const override { return vocabulary_->trie(); }
   std::vector<std::string> warnings() const override { return schema_->warnings(); }
   size_t bytes() const override {
     return const_cast<SchemaConstraint*>(this)->machine_.language().bytes() + (states_.size() + old_.size()) * 400 +

@@ -82,6 +82,34 @@ void TokenTrie::build(const TokenMask* only) {
   for (uint32_t i = 0; i < nodes_.size(); i = nodes_[i].end) roots_[nodes_[i].byte] = i;
 }
 
+uint32_t TokenTrie::find(std::string_view text) const {
+  uint32_t begin = 0, end = static_cast<uint32_t>(nodes_.size()), at = end;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto byte = static_cast<uint8_t>(text[i]);
+    at = i == 0 ? roots_[byte] : begin;
+    while (i > 0 && at < end && nodes_[at].byte < byte) at = nodes_[at].end;
+    if (at >= end || nodes_[at].byte != byte) return static_cast<uint32_t>(nodes_.size());
+    begin = at + 1;
+    end = nodes_[at].end;
+  }
+  return at;
+}
+
+TokenId TokenTrie::longest_prefix(std::string_view text) const {
+  TokenId best = -1;
+  uint32_t begin = 0, end = static_cast<uint32_t>(nodes_.size());
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto byte = static_cast<uint8_t>(text[i]);
+    uint32_t at = i == 0 ? roots_[byte] : begin;
+    while (i > 0 && at < end && nodes_[at].byte < byte) at = nodes_[at].end;
+    if (at >= end || nodes_[at].byte != byte) break;
+    if (nodes_[at].token >= 0) best = nodes_[at].token;
+    begin = at + 1;
+    end = nodes_[at].end;
+  }
+  return best;
+}
+
 size_t TokenTrie::bytes() const {
   size_t total = nodes_.capacity() * sizeof(Node) + aliases_.capacity() * sizeof(TokenId);
   for (const std::string& text : *texts_) total += sizeof(std::string) + (text.capacity() > 15 ? text.capacity() : 0);

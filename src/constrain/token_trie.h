@@ -75,6 +75,10 @@ class TokenTrie {
   void remove_from(const Node& node, TokenMask* mask) const {
     for_each(node, [&](TokenId t) { mask->reset(t); });
   }
+  // The node where `text` ends; nodes().size() if no token begins so.
+  uint32_t find(std::string_view text) const;
+  // The longest token that `text` begins with; -1 for none.
+  TokenId longest_prefix(std::string_view text) const;
   size_t bytes() const;
 
  private:

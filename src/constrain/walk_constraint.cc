@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "constrain/completion.h"
+
 namespace decant {
 namespace {
 
@@ -97,6 +99,72 @@ bool WalkConstraint::accepting(const ConstraintState& state) {
 Status WalkConstraint::failure(const ConstraintState& state) {
   const std::lock_guard lock(mutex_);
   return static_cast<const Held*>(state.value())->failure;
+}
+
+std::optional<std::string> WalkConstraint::completion(const ConstraintState& state) {
+  const std::lock_guard lock(mutex_);
+  make_room();
+  return completion_of(take(state));
+}
+
+int32_t WalkConstraint::to_end(uint32_t id) {
+  if (entry(id).to_end != kNotAsked) return entry(id).to_end;
+  const std::optional<std::string> completion = completion_of(id);
+  const std::optional<int> tokens = completion ? count_tokens(vocabulary_->trie(), *completion) : std::nullopt;
+  int32_t left = tokens.value_or(kNotKnown);
+  entry(id).to_end = left;
+  // Where these tokens lead no more are needed than the rest of them, whatever that state's own completion would take:
+  // so there is always a token that keeps within what was enough before.
+  std::string_view text = completion ? std::string_view(*completion) : std::string_view();
+  for (uint32_t at = id; left != kNotKnown && left > 0;) {
+    const std::string_view token = vocabulary_->trie().bytes_of(vocabulary_->trie().longest_prefix(text));
+    text.remove_prefix(token.size());
+    for (const char byte : token) at = next(at, static_cast<uint8_t>(byte));
+    int32_t& known = entry(at).to_end;
+    known = known == kNotAsked ? --left : std::min(known, --left);
+  }
+  return entry(id).to_end;
+}
+
+std::optional<int> WalkConstraint::tokens_to_end(const ConstraintState& state) {
+  const std::lock_guard lock(mutex_);
+  make_room();
+  const int32_t tokens = to_end(take(state));
+  return tokens == kNotKnown ? std::nullopt : std::optional(tokens);
+}
+
+std::shared_ptr<const TokenMask> WalkConstraint::mask_within(const ConstraintState& state, int tokens) {
+  const std::shared_ptr<const TokenMask> all = mask(state);
+  const std::lock_guard lock(mutex_);
+  make_room();
+  const TokenTrie& trie = vocabulary_->trie();
+  auto within = std::make_shared<TokenMask>(trie.vocab_size());
+  // Twice at most: with the limit, then, unless the answer may end, with what the nearest token needs.
+  const int passes = accepts(take(state)) ? 1 : 2;
+  int32_t limit = tokens - 1, nearest = kNotKnown;
+  for (int pass = 0; pass < passes; ++pass) {
+    const std::span<const TokenTrie::Node> nodes = trie.nodes();
+    std::vector<std::pair<uint32_t, uint32_t>> open = {{static_cast<uint32_t>(nodes.size()), take(state)}};
+    for (uint32_t i = 0; i < nodes.size();) {
+      while (open.back().first <= i) open.pop_back();
+      const uint32_t to = next(open.back().second, nodes[i].byte);
+      if (to == kDead) {
+        i = nodes[i].end;
+        continue;
+      }
+      if (nodes[i].token >= 0) {
+        const int32_t needed = to_end(to);
+        nearest = std::min(nearest, needed);
+        if (needed <= limit) trie.add_to(nodes[i], within.get());
+      }
+      if (nodes[i].end > i + 1) open.push_back({nodes[i].end, to});
+      ++i;
+    }
+    if (nearest == kNotKnown && passes == 2) return all;
+    if (nearest <= limit) break;
+    limit = nearest;
+  }
+  return within;
 }
 
 size_t WalkConstraint::bytes() const {

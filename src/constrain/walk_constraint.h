@@ -29,6 +29,10 @@ class WalkConstraint : public Constraint {
   std::optional<ConstraintState> step(const ConstraintState& state, uint8_t byte) override;
   bool accepting(const ConstraintState& state) override;
   Status failure(const ConstraintState& state) override;
+  std::optional<std::string> completion(const ConstraintState& state) override;
+  std::optional<int> tokens_to_end(const ConstraintState& state) override;
+  std::shared_ptr<const TokenMask> mask_within(const ConstraintState& state, int tokens) override;
+  const TokenTrie& trie() const override { return vocabulary_->trie(); }
   size_t bytes() const override;
 
  protected:
@@ -42,6 +46,7 @@ class WalkConstraint : public Constraint {
   virtual bool accepts(uint32_t state) = 0;
   // Which slice of the vocabulary may come as a whole; an index, or its size for none.
   virtual size_t slice_of(uint32_t) { return vocabulary_->slices().size(); }
+  virtual std::optional<std::string> completion_of(uint32_t state) = 0;
   // Sets the bits of a mask that has none.
   virtual void fill(uint32_t state, TokenMask* mask);
   // The tables of the present epoch; its address is its name.
@@ -64,6 +69,7 @@ class WalkConstraint : public Constraint {
   mutable std::mutex mutex_;
 
  private:
+  static constexpr int32_t kNotAsked = -1, kNotKnown = INT32_MAX;
   struct Held {
     std::shared_ptr<const void> epoch;
     uint32_t id;
@@ -72,6 +78,7 @@ class WalkConstraint : public Constraint {
   struct Entry {
     std::unique_ptr<std::array<uint32_t, 256>> row;
     std::shared_ptr<const TokenMask> mask;
+    int32_t to_end = kNotAsked;      // tokens
     std::weak_ptr<const Held> held;  // one value for as long as somebody has it
   };
 
@@ -83,6 +90,7 @@ class WalkConstraint : public Constraint {
   std::array<uint32_t, 256>* row(uint32_t id);
   uint32_t take(const ConstraintState& state);
   ConstraintState hold(uint32_t id);
+  int32_t to_end(uint32_t id);
   void make_room();
 
   std::shared_ptr<const JsonVocabulary> vocabulary_;

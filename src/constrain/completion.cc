@@ -1,0 +1,113 @@
+// SPDX-FileCopyrightText: The Decant authors
+// SPDX-License-Identifier: Apache-2.0
+#include "constrain/completion.h"
+
+#include <algorithm>
+#include <array>
+#include <queue>
+#include <unordered_set>
+#include <vector>
+
+namespace decant {
+namespace {
+
+constexpr int kFuel = 4000;        // states that one search visits
+constexpr int kSlack = 64;         // tokens that are left when a mask begins to lead to the end
+constexpr size_t kMaxLength = 4096;  // bytes of a completion
+
+// What a byte costs: those that close something are tried before those that open or lengthen something.
+const std::array<int, 256>& costs() {
+  static const std::array<int, 256> table = [] {
+    std::array<int, 256> t;
+    t.fill(6);
+    for (const char c : {'"', '}', ']', ')', '>', ':', ',', '0'}) t[static_cast<uint8_t>(c)] = 2;
+    for (const char c : {'}', ']', '"'}) t[static_cast<uint8_t>(c)] = 1;
+    for (const char c : {' ', '\t', '\n', '\r', '\\', '[', '{'}) t[static_cast<uint8_t>(c)] = 12;
+    for (int c = 0x80; c < 256; ++c) t[static_cast<size_t>(c)] = 30;
+    for (int c = 0; c < 0x20; ++c) t[static_cast<size_t>(c)] = std::max(t[static_cast<size_t>(c)], 20);
+    return t;
+  }();
+  return table;
+}
+
+}  // namespace
+
+std::optional<int> count_tokens(const TokenTrie& trie, std::string_view text) {
+  int count = 0;
+  while (!text.empty()) {
+    const TokenId token = trie.longest_prefix(text);
+    if (token < 0) return std::nullopt;
+    text.remove_prefix(trie.bytes_of(token).size());
+    ++count;
+  }
+  return count;
+}
+
+std::optional<std::string> search_completion(
+    const ConstraintState& state,
+    const std::function<std::optional<ConstraintState>(const ConstraintState&, uint8_t)>& next,
+    const std::function<bool(const ConstraintState&)>& ends, int fuel, bool* exhausted) {
+  struct Node {
+    int cost;
+    int64_t order;  // of two that cost the same the first one made
+    size_t at;
+    bool operator<(const Node& other) const { return std::tie(cost, order) > std::tie(other.cost, other.order); }
+  };
+  struct Place {
+    ConstraintState state;  // held, so that its address stays its own
+    size_t parent;
+    uint32_t length;
+    uint8_t byte;
+  };
+  std::vector<Place> places = {{state, 0, 0, 0}};
+  std::unordered_set<const void*> seen = {state.value()};
+  std::priority_queue<Node> queue;
+  queue.push({0, 0, 0});
+  if (exhausted != nullptr) *exhausted = false;
+  while (!queue.empty()) {
+    const Node node = queue.top();
+    queue.pop();
+    if (ends(places[node.at].state)) {
+      std::string text;
+      for (size_t at = node.at; at != 0; at = places[at].parent) text += static_cast<char>(places[at].byte);
+      std::reverse(text.begin(), text.end());
+      return text;
+    }
+    if (--fuel < 0 || places[node.at].length >= kMaxLength) {
+      if (exhausted != nullptr) *exhausted = true;
+      if (fuel < 0) break;
+      continue;
+    }
+    for (int b = 0; b < 256; ++b) {
+      const std::optional<ConstraintState> to = next(places[node.at].state, static_cast<uint8_t>(b));
+      if (!to || !seen.insert(to->value()).second) continue;
+      places.push_back({*to, node.at, places[node.at].length + 1, static_cast<uint8_t>(b)});
+      queue.push({node.cost + costs()[static_cast<size_t>(b)], static_cast<int64_t>(places.size()), places.size() - 1});
+    }
+  }
+  return std::nullopt;
+}
+
+std::optional<std::string> Constraint::completion(const ConstraintState& state) {
+  return search_completion(
+      state, [&](const ConstraintState& s, uint8_t byte) { return step(s, byte); },
+      [&](const ConstraintState& s) { return accepting(s); }, kFuel);
+}
+
+std::optional<int> Constraint::tokens_to_end(const ConstraintState& state) {
+  const std::optional<std::string> text = completion(state);
+  return text ? count_tokens(trie(), *text) : std::nullopt;
+}
+
+std::shared_ptr<const TokenMask> Constraint::mask_within(const ConstraintState& state, int tokens) {
+  const std::shared_ptr<const TokenMask> all = mask(state);
+  const std::optional<std::string> text = completion(state);
+  const std::optional<int> needed = text ? count_tokens(trie(), *text) : std::nullopt;
+  if (!needed || *needed + kSlack <= tokens) return all;
+  // The way that is known, and no other: to look for one behind each token would take too long.
+  auto within = std::make_shared<TokenMask>(trie().vocab_size());
+  if (!text->empty()) within->set(trie().longest_prefix(*text));
+  return within;
+}
+
+}  // namespace decant

@@ -1,0 +1,27 @@
+// SPDX-FileCopyrightText: The Decant authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// How an answer can end, for constraints of any kind.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "constrain/constraint.h"
+
+namespace decant {
+
+// Tokens that spell the text, each as long as possible; nullopt where no token goes on.
+std::optional<int> count_tokens(const TokenTrie& trie, std::string_view text);
+
+// Looks for a text that leads from a state to one that `ends`, the nearest to the end of JSON and the shortest first.
+// `next` is the state after a byte, or nullopt. At most `fuel` states are visited; `exhausted`, if given, says whether
+// they were not enough. States that are one value are visited once.
+std::optional<std::string> search_completion(
+    const ConstraintState& state,
+    const std::function<std::optional<ConstraintState>(const ConstraintState&, uint8_t)>& next,
+    const std::function<bool(const ConstraintState&)>& ends, int fuel, bool* exhausted = nullptr);
+
+}  // namespace decant
