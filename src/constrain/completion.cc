@@ -15,7 +15,6 @@ constexpr int kFuel = 4000;        // states that one search visits
 constexpr int kSlack = 64;         // tokens that are left when a mask begins to lead to the end
 constexpr size_t kMaxLength = 4096;  // bytes of a completion
 
-// What a byte costs: those that close something are tried before those that open or lengthen something.
 const std::array<int, 256>& costs() {
   static const std::array<int, 256> table = [] {
     std::array<int, 256> t;
@@ -31,6 +30,8 @@ const std::array<int, 256>& costs() {
 }
 
 }  // namespace
+
+int completion_cost(uint8_t byte) { return costs()[byte]; }
 
 std::optional<int> count_tokens(const TokenTrie& trie, std::string_view text) {
   int count = 0;
@@ -82,7 +83,7 @@ std::optional<std::string> search_completion(
       const std::optional<ConstraintState> to = next(places[node.at].state, static_cast<uint8_t>(b));
       if (!to || !seen.insert(to->value()).second) continue;
       places.push_back({*to, node.at, places[node.at].length + 1, static_cast<uint8_t>(b)});
-      queue.push({node.cost + costs()[static_cast<size_t>(b)], static_cast<int64_t>(places.size()), places.size() - 1});
+      queue.push({node.cost + completion_cost(static_cast<uint8_t>(b)), static_cast<int64_t>(places.size()), places.size() - 1});
     }
   }
   return std::nullopt;

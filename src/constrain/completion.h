@@ -16,6 +16,9 @@ namespace decant {
 // Tokens that spell the text, each as long as possible; nullopt where no token goes on.
 std::optional<int> count_tokens(const TokenTrie& trie, std::string_view text);
 
+// What a byte costs a search for an end: those that close something are tried before those that open or lengthen it.
+int completion_cost(uint8_t byte);
+
 // Looks for a text that leads from a state to one that `ends`, the nearest to the end of JSON and the shortest first.
 // `next` is the state after a byte, or nullopt. At most `fuel` states are visited; `exhausted`, if given, says whether
 // they were not enough. States that are one value are visited once.

@@ -50,6 +50,8 @@ class Constraint {
   // A text after which the answer may end: the shortest one in bytes for regular expressions and grammars, for others
   // what a bounded search finds. nullopt where none was found.
   virtual std::optional<std::string> completion(const ConstraintState& state);
+  // Whether that takes microseconds and not a search.
+  virtual bool completes_fast() const { return false; }
   // Tokens that spell the completion, each as long as possible.
   virtual std::optional<int> tokens_to_end(const ConstraintState& state);
   // Of the mask, tokens behind which `tokens` - 1 more are enough to end; where no token is known to lead there, those

@@ -23,6 +23,8 @@ class GrammarConstraint final : public WalkConstraint {
         machine_(std::make_shared<GrammarMachine>(grammar_)),
         completion_(grammar_) {}
 
+  bool completes_fast() const override { return true; }
+
   Status prepare() {
     machine_->start();
     return machine_->status();
@@ -126,22 +128,26 @@ Result<std::shared_ptr<Constraint>> compile_lark(std::string_view text, const st
   return compile(std::move(source.grammar), source.start, std::move(vocabulary));
 }
 
+Result<std::shared_ptr<Constraint>> constrain_to(RegexId id, Grammar grammar,
+                                                 std::shared_ptr<const JsonVocabulary> vocabulary) {
+  const std::string name = grammar.name();
+  const Grammar::Rule start = grammar.rule("answer", {1, 1});
+  DECANT_TRY_STATUS(grammar.define(start, grammar.regex(id), {1, 1}));
+  Result<CompiledGrammar> compiled = std::move(grammar).compile(start);
+  if (!compiled.ok()) return Status::invalid_argument("{}: no text is allowed", name);
+  return make_grammar_constraint(*std::move(compiled), std::move(vocabulary));
+}
+
 Result<std::shared_ptr<Constraint>> compile_pattern(std::string_view pattern, const std::string& name,
                                                     std::shared_ptr<const JsonVocabulary> vocabulary) {
   Grammar grammar(name);
   Result<RegexId> id = parse_regex(pattern, RegexDialect::kFull, &grammar.pool());
   if (!id.ok()) return std::move(id).status().with_context(name);
-  const Grammar::Rule start = grammar.rule("pattern", {1, 1});
-  DECANT_TRY_STATUS(grammar.define(start, grammar.regex(*id, pattern.size()), {1, 1}));
-  Result<CompiledGrammar> compiled = std::move(grammar).compile(start);
-  if (!compiled.ok()) return Status::invalid_argument("{}: no text matches the pattern", name);
-  return make_grammar_constraint(*std::move(compiled), std::move(vocabulary));
+  return constrain_to(*id, std::move(grammar), std::move(vocabulary));
 }
 
-Result<std::shared_ptr<Constraint>> compile_choice(const std::vector<std::string>& texts, const std::string& name,
-                                                   std::shared_ptr<const JsonVocabulary> vocabulary) {
+Result<RegexId> choice_of(const std::vector<std::string>& texts, const std::string& name, RegexPool* pool) {
   if (texts.empty()) return Status::invalid_argument("{}: no text to choose from", name);
-  size_t size = 0;
   for (const std::string& text : texts) {
     if (text.empty()) return Status::invalid_argument("{}: an empty text cannot be chosen", name);
     for (size_t at = 0; at < text.size();) {
@@ -149,13 +155,15 @@ Result<std::shared_ptr<Constraint>> compile_choice(const std::vector<std::string
       if (!c.valid) return Status::invalid_argument("{}: a text that is not UTF-8", name);
       at += c.size;
     }
-    size += text.size();
   }
+  return alternatives_of(texts, pool);
+}
+
+Result<std::shared_ptr<Constraint>> compile_choice(const std::vector<std::string>& texts, const std::string& name,
+                                                   std::shared_ptr<const JsonVocabulary> vocabulary) {
   Grammar grammar(name);
-  const RegexId id = alternatives_of(texts, &grammar.pool());
-  const Grammar::Rule start = grammar.rule("choice", {1, 1});
-  DECANT_TRY_STATUS(grammar.define(start, grammar.regex(id, size), {1, 1}));
-  return compile(std::move(grammar), start, std::move(vocabulary));
+  DECANT_TRY(const RegexId id, choice_of(texts, name, &grammar.pool()));
+  return constrain_to(id, std::move(grammar), std::move(vocabulary));
 }
 
 }  // namespace decant

@@ -36,4 +36,10 @@ Result<std::shared_ptr<Constraint>> compile_pattern(std::string_view pattern, co
 Result<std::shared_ptr<Constraint>> compile_choice(const std::vector<std::string>& texts, const std::string& name,
                                                    std::shared_ptr<const JsonVocabulary> vocabulary);
 
+// For combinations. The alternation of the texts, checked as above; what constrains an answer to an expression of the
+// grammar's pool, which has no rules yet.
+Result<RegexId> choice_of(const std::vector<std::string>& texts, const std::string& name, RegexPool* pool);
+Result<std::shared_ptr<Constraint>> constrain_to(RegexId id, Grammar grammar,
+                                                 std::shared_ptr<const JsonVocabulary> vocabulary);
+
 }  // namespace decant

@@ -37,6 +37,10 @@ class TokenMask {
   void add_common(const TokenMask& a, const TokenMask& b) {
     for (size_t i = 0; i < words_.size(); ++i) words_[i] |= a.words_[i] & b.words_[i];
   }
+  TokenMask& operator&=(const TokenMask& other) {
+    for (size_t i = 0; i < words_.size(); ++i) words_[i] &= other.words_[i];
+    return *this;
+  }
   int64_t count() const;
   bool operator==(const TokenMask&) const = default;
   std::span<const uint64_t> words() const { return words_; }
