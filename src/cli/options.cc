@@ -64,6 +64,12 @@ constexpr std::string_view kTextOptions[] = {"-p",
                                              "--lora",
                                              "--chat-template",
                                              "--chat-template-kwargs",
+                                             "--json-schema",
+                                             "--regex",
+                                             "--grammar",
+                                             "--choice",
+                                             "--not-regex",
+                                             "--not-choice",
                                              "--bos",
                                              "--eos"};
 
@@ -436,6 +442,39 @@ void add_answer(Adder& add, AnswerOptions* a) {
                });
 }
 
+// What the answer has to look like. Options given together, or several times, hold together.
+void add_constraint(Adder& add, ConstraintOptions* c) {
+  add.group("Structure");
+  const auto list = [&](const std::string& name, const std::string& type, const std::string& expected,
+                        const std::string& description, std::vector<std::string>* target) {
+    add.repeated(name, type, description, [=](CLI::Option* o, const std::vector<std::string>& values) {
+      for (const std::string& value : values) {
+        if (value.empty()) refuse(o, expected, value);
+      }
+      *target = values;
+    });
+  };
+  list("--json-schema", "FILE|TEXT", "a file name or a schema",
+       "the answer is JSON that is valid for this schema (drafts 4 to 2020-12); repeatable: for all of them",
+       &c->json_schemas);
+  add.flag("--lenient", &c->lenient, "leave out keywords of schemas that are not supported, with a warning");
+  list("--regex", "PATTERN", "a regular expression", "the whole answer matches PATTERN; repeatable: all of them",
+       &c->patterns);
+  list("--grammar", "FILE|TEXT", "a file name or a grammar",
+       "the answer is derived from this grammar: GBNF, or Lark if the file ends in .lark or a line begins with start:",
+       &c->grammars);
+  list("--choice", "TEXT", "a text that is not empty", "the answer is one of the texts given so; repeatable",
+       &c->choices);
+  list("--not-regex", "PATTERN", "a regular expression", "the whole answer does not match PATTERN; repeatable",
+       &c->not_patterns);
+  list("--not-choice", "TEXT", "a text that is not empty", "the answer is not TEXT; repeatable", &c->not_choices);
+}
+
+Status check_constraint(const ConstraintOptions& c) {
+  if (c.lenient && c.json_schemas.empty()) return Status::invalid_argument("--lenient needs --json-schema");
+  return {};
+}
+
 struct Definition {
   const char* name;
   const char* summary;  // nullptr: not in the help; what scripts/ use
@@ -460,16 +499,10 @@ std::function<Result<Command>()> define_run(Adder& add) {
               "log-probabilities of each token and of the K likeliest, in the JSON report", "none");
   add_model(add, &o->model, "tokens of prompt and answer together; 0: what the model was trained for");
   add_lora(add, &o->model);
-  add.group("Structure")
-      .value("--json-schema", "FILE|TEXT", "the answer is JSON that is valid for this schema (drafts 4 to 2020-12)",
-             [o](CLI::Option* option, const std::string& text) {
-               if (text.empty()) refuse(option, "a file name or a schema", text);
-               o->json_schema = text;
-             });
-  add.flag("--lenient", &o->lenient, "leave out keywords of the schema that are not supported, with a warning");
+  add_constraint(add, &o->constraint);
   add_sampling(add, &o->answer);
   return [o]() -> Result<Command> {
-    if (o->lenient && o->json_schema.empty()) return Status::invalid_argument("--lenient needs --json-schema");
+    DECANT_TRY_STATUS(check_constraint(o->constraint));
     if (o->logprobs >= 0 && o->json.empty())
       return Status::invalid_argument("--logprobs needs --json FILE (or --json -)");
     if (o->raw && o->answer.system) {

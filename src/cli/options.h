@@ -54,15 +54,25 @@ struct AnswerOptions {
   std::string template_variables;            // --chat-template-kwargs: a JSON object, or ""
 };
 
+// What the answer has to look like; all that is given holds at once.
+struct ConstraintOptions {
+  std::vector<std::string> json_schemas;  // --json-schema: a file's name or the schema itself
+  bool lenient = false;                   // keywords of schemas that are not supported are left out
+  std::vector<std::string> patterns;      // --regex
+  std::vector<std::string> grammars;      // --grammar: a file's name or the grammar itself
+  std::vector<std::string> choices;       // --choice: one of them
+  std::vector<std::string> not_patterns;  // --not-regex
+  std::vector<std::string> not_choices;   // --not-choice
+};
+
 struct RunOptions {
   ModelOptions model;
   AnswerOptions answer;
   TextSource prompt;
   bool raw = false;
-  std::string json_schema;  // --json-schema: a file's name or the schema itself; "": none
-  bool lenient = false;     // keywords that are not supported are left out
-  int logprobs = -1;        // -1: none
-  std::string json;         // --json: "", a file or "-" (likewise below)
+  ConstraintOptions constraint;
+  int logprobs = -1;  // -1: none
+  std::string json;   // --json: "", a file or "-" (likewise below)
 };
 
 struct ChatOptions {

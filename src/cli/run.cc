@@ -7,8 +7,8 @@
 
 #include "base/mapped_file.h"
 #include "cli/common.h"
+#include "cli/constraint.h"
 #include "cli/session.h"
-#include "constrain/schema_constraint.h"
 
 namespace decant::cli {
 namespace {
@@ -76,25 +76,6 @@ Json report_of(const RunOptions& options, const Session& session, const Generate
   return report;
 }
 
-// --json-schema: a file of that name, or, if it begins as a schema does, the text itself.
-Result<std::shared_ptr<Constraint>> schema_constraint(const RunOptions& options, const Tokenizer& tokenizer) {
-  const size_t first = options.json_schema.find_first_not_of(" \t\r\n");
-  const bool is_text = first != std::string::npos && (options.json_schema[first] == '{' ||
-                                                      options.json_schema == "true" || options.json_schema == "false");
-  std::string text = options.json_schema;
-  if (!is_text) {
-    Result<std::string> read = read_file(options.json_schema);
-    if (!read.ok()) return std::move(read).status().with_context("--json-schema");
-    text = *std::move(read);
-  }
-  const auto vocabulary = std::make_shared<const JsonVocabulary>(std::make_shared<const TokenTrie>(tokenizer));
-  DECANT_TRY(std::shared_ptr<Constraint> constraint,
-             compile_json_schema(text, is_text ? "--json-schema" : options.json_schema, {.lenient = options.lenient},
-                                 vocabulary));
-  for (const std::string& warning : constraint->warnings()) write_note("warning: " + warning);
-  return constraint;
-}
-
 }  // namespace
 
 Status run(const RunOptions& options) {
@@ -106,9 +87,9 @@ Status run(const RunOptions& options) {
   if (request.prompt.empty()) return Status::invalid_argument("the prompt is empty; give at least one character");
   DECANT_TRY(request.sampler, sampler_options(options.answer, session));
   request.n_logprobs = options.logprobs;
-  if (!options.json_schema.empty()) {
-    DECANT_TRY(request.constraint, schema_constraint(options, *session.tokenizer));
-  }
+  DECANT_TRY(request.constraint, make_constraint(options.constraint, *session.tokenizer));
+  const std::shared_ptr<Constraint> constraint = request.constraint;
+  const size_t warnings = constraint ? constraint->warnings().size() : 0;
 
   char last = '\n';
   const auto write = [&](std::string_view piece) -> Status {
@@ -122,6 +103,7 @@ Status run(const RunOptions& options) {
     return std::move(answered).status();
   }
   if (last != '\n') DECANT_TRY_STATUS(write_stdout("\n"));
+  if (constraint) write_warnings(*constraint, warnings);
   DECANT_TRY_STATUS(report.write(report_of(options, session, request, *answered)));
   if (options.model.verbose || (::isatty(STDERR_FILENO) == 1 && ::isatty(STDOUT_FILENO) == 1)) {
     write_note(fmt::format("[{}]", summary(request, answered->result)));

@@ -77,9 +77,11 @@ TEST(CompileConstraint, AGrammarAndAnExpressionAreWhatTheDefinitionSays) {
 
 TEST(CompileConstraint, SchemasTogetherAreOneSchema) {
   // Each has its own root, dialect and definitions.
-  const auto both = compiled(all({schema(R"({"$defs":{"n":{"maximum":9}},"$ref":"#/$defs/n","type":"integer"})"),
-                                  schema(R"({"$schema":"http://json-schema.org/draft-07/schema#","definitions":{"n":{"minimum":7}},"allOf":[{"$ref":"#/definitions/n"}]})"),
-                                  negated(schema(R"({"const":8})"))}));
+  const auto both = compiled(all(
+      {schema(R"({"$defs":{"n":{"maximum":9}},"$ref":"#/$defs/n","type":"integer"})"),
+       schema(
+           R"({"$schema":"http://json-schema.org/draft-07/schema#","definitions":{"n":{"minimum":7}},"allOf":[{"$ref":"#/definitions/n"}]})"),
+       negated(schema(R"({"const":8})"))}));
   EXPECT_TRUE(matches(*both, "7"));
   EXPECT_TRUE(matches(*both, "9"));
   EXPECT_FALSE(takes(*both, "8"));
@@ -91,13 +93,15 @@ TEST(CompileConstraint, SchemasTogetherAreOneSchema) {
 }
 
 TEST(CompileConstraint, KindsTogether) {
-  const auto number = compiled(all({schema(R"({"type":"array","items":{"type":"integer"}})"), pattern("\\[[0-9, ]{5,9}\\]")}));
+  const auto number =
+      compiled(all({schema(R"({"type":"array","items":{"type":"integer"}})"), pattern("\\[[0-9, ]{5,9}\\]")}));
   EXPECT_TRUE(matches(*number, "[1, 23]"));
   EXPECT_FALSE(matches(*number, "[1]"));
   EXPECT_FALSE(takes(*number, "[-"));
   // Ten digits would not leave room for the bracket.
   EXPECT_FALSE(takes(*number, "[123456789 "));
-  const auto name = compiled(all({gbnf("root ::= \"a\" root \"b\" | \"ab\""), negated(choice({"ab", "aabb"})), pattern("[ab]{0,7}")}));
+  const auto name = compiled(
+      all({gbnf("root ::= \"a\" root \"b\" | \"ab\""), negated(choice({"ab", "aabb"})), pattern("[ab]{0,7}")}));
   EXPECT_TRUE(matches(*name, "aaabbb"));
   EXPECT_FALSE(matches(*name, "aabb"));
   EXPECT_FALSE(takes(*name, "aab")) << "aabb is excluded";

@@ -36,8 +36,8 @@ class Constraint {
   virtual ~Constraint() = default;
 
   virtual ConstraintState start() = 0;
-  // Exactly the tokens after which the text can still be completed. Valid as long as the pointer is held. Empty where the
-  // limits on work were reached; failure() of the state then says so.
+  // Exactly the tokens after which the text can still be completed. Valid as long as the pointer is held. Empty where
+  // the limits on work were reached; failure() of the state then says so.
   virtual std::shared_ptr<const TokenMask> mask(const ConstraintState& state) = 0;
   // kInvalidArgument for a token that the mask does not have.
   virtual Result<ConstraintState> advance(const ConstraintState& state, TokenId token) = 0;

@@ -40,8 +40,8 @@ class Parser {
       DECANT_TRY_STATUS(grammar_.define(grammar_.rule(name, place), body, place));
     }
     const std::optional<Grammar::Rule> root = grammar_.find("root");
-    if (!root) return Status::invalid_argument("{}: there is no rule root, which the answer is derived from",
-                                               grammar_.name());
+    if (!root)
+      return Status::invalid_argument("{}: there is no rule root, which the answer is derived from", grammar_.name());
     return GrammarSource{std::move(grammar_), *root};
   }
 
@@ -159,7 +159,8 @@ class Parser {
                                       fmt::format("a repetition of more than {}", kMaxGrammarCount));
         }
         if (max == -1) max = RegexPool::kUnbounded;
-        if (max != RegexPool::kUnbounded && max < min) return wrong_at(begin, "a repetition whose end is before its beginning");
+        if (max != RegexPool::kUnbounded && max < min)
+          return wrong_at(begin, "a repetition whose end is before its beginning");
       } else {
         return {};
       }
@@ -185,7 +186,10 @@ class Parser {
       case 'u':
       case 'U':
         if (!text_.hex(c == 'x' ? 2 : c == 'u' ? 4 : 8, code))
-          return wrong_at(begin, fmt::format("\\{} without {} hex digits of a character", c, c == 'x' ? 2 : c == 'u' ? 4 : 8));
+          return wrong_at(begin, fmt::format("\\{} without {} hex digits of a character", c,
+                                             c == 'x'   ? 2
+                                             : c == 'u' ? 4
+                                                        : 8));
         return {};
       default: break;
     }

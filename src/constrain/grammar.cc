@@ -13,11 +13,11 @@
 namespace decant {
 namespace {
 
-constexpr size_t kMaxFoldSize = 20'000;   // of one terminal
-constexpr size_t kMaxFoldTotal = 500'000;  // of all of them
+constexpr size_t kMaxFoldSize = 20'000;     // of one terminal
+constexpr size_t kMaxFoldTotal = 500'000;   // of all of them
 constexpr size_t kMaxFoldWork = 2'000'000;  // with copies
-constexpr size_t kMaxLinearRules = 12;    // that recur through each other and are solved together
-constexpr int kMaxUnrolled = 4096;        // copies of what is not regular
+constexpr size_t kMaxLinearRules = 12;      // that recur through each other and are solved together
+constexpr int kMaxUnrolled = 4096;          // copies of what is not regular
 constexpr size_t kMaxSentences = 200'000;
 constexpr int kMaxClasses = 60'000;  // of characters; a CharClassId has 16 bits
 constexpr size_t kTooLarge = SIZE_MAX / 4;
@@ -253,7 +253,8 @@ class GrammarFolder {
       const auto [it, is_new] = out->emplace(key, id);
       if (!is_new) it->second = pool_.alt({it->second, id});
     };
-    if (node.kind == Grammar::Kind::kChoice || (node.kind == Grammar::Kind::kRepeat && node.min == 0 && node.max == 1)) {
+    if (node.kind == Grammar::Kind::kChoice ||
+        (node.kind == Grammar::Kind::kRepeat && node.min == 0 && node.max == 1)) {
       for (const Grammar::Expr part : node.parts) {
         Linear form;
         if (!linear(part, component, right, &form, size)) return false;

@@ -10,8 +10,8 @@
 //   Grammar grammar("--grammar");
 //   const auto list = grammar.rule("list", {1, 1});
 //   const auto item = grammar.text("x");
-//   DECANT_TRY_STATUS(grammar.define(list, grammar.choice({item, grammar.sequence({grammar.reference(list), item})}), {1, 1}));
-//   DECANT_TRY(CompiledGrammar compiled, std::move(grammar).compile(list));
+//   DECANT_TRY_STATUS(grammar.define(list, grammar.choice({item, grammar.sequence({grammar.reference(list), item})}),
+//   {1, 1})); DECANT_TRY(CompiledGrammar compiled, std::move(grammar).compile(list));
 //
 // compile() folds what is regular into one terminal: rules without recursion, rules that recur at one end only, and
 // neighbours and alternatives in all others. What remains is brought to a form that a machine follows without empty

@@ -23,7 +23,8 @@ uint32_t add(uint32_t a, uint32_t b) { return a > UINT32_MAX - b ? UINT32_MAX : 
 GrammarCompletion::GrammarCompletion(std::shared_ptr<const CompiledGrammar> grammar)
     : grammar_(std::move(grammar)), pool_(*grammar_->pool) {
   // The least character of a class is none of its longer ones; a control character is not what anybody wants to read.
-  for (int c = 0; c < pool_.class_count(); ++c) characters_.push_back(pool_.representative(static_cast<CharClassId>(c)));
+  for (int c = 0; c < pool_.class_count(); ++c)
+    characters_.push_back(pool_.representative(static_cast<CharClassId>(c)));
   std::vector<bool> chosen(characters_.size(), false);
   for (const auto& [first, last] : {std::pair{'a', 'z'}, {'A', 'Z'}, {'0', '9'}, {' ', '~'}}) {
     for (char ch = first; ch <= last; ++ch) {

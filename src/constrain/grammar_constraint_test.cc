@@ -15,7 +15,8 @@ namespace {
 
 using namespace brute_force;  // NOLINT
 
-// With masks of what fits, an answer ends within any number of tokens that is enough for the completion at its beginning.
+// With masks of what fits, an answer ends within any number of tokens that is enough for the completion at its
+// beginning.
 void finish_in_time(Constraint& constraint, std::mt19937& random, int* full) {
   const std::optional<int> enough = constraint.tokens_to_end(constraint.start());
   ASSERT_TRUE(enough.has_value());
@@ -93,8 +94,9 @@ std::shared_ptr<Constraint> lark(std::string_view text) {
 }
 
 TEST(GrammarConstraint, RecursionOfEveryKindIsFollowed) {
-  const auto left = gbnf("root ::= sum\nsum ::= sum \"+\" product | product\nproduct ::= product \"*\" atom | atom\n"
-                         "atom ::= [0-9]+ | \"(\" sum \")\" | \"-\" atom");
+  const auto left = gbnf(
+      "root ::= sum\nsum ::= sum \"+\" product | product\nproduct ::= product \"*\" atom | atom\n"
+      "atom ::= [0-9]+ | \"(\" sum \")\" | \"-\" atom");
   EXPECT_TRUE(matches(*left, "1+2*(3+4)*5+6"));
   EXPECT_TRUE(matches(*left, "((((1))))"));
   EXPECT_TRUE(matches(*left, "--1"));
@@ -122,9 +124,9 @@ TEST(GrammarConstraint, RecursionOfEveryKindIsFollowed) {
 
 // Lists that recur on the right leave nothing on the stack, and one state is one value.
 TEST(GrammarConstraint, StatesRepeat) {
-  for (const char* text : {"root ::= item root | item\nitem ::= \"a\" | \"(\" root \")\"",
-                           "root ::= root item | item\nitem ::= \"a\" | \"(\" root \")\"",
-                           "root ::= (\"a\" | \"(\" root \")\")+"}) {
+  for (const char* text :
+       {"root ::= item root | item\nitem ::= \"a\" | \"(\" root \")\"",
+        "root ::= root item | item\nitem ::= \"a\" | \"(\" root \")\"", "root ::= (\"a\" | \"(\" root \")\")+"}) {
     const auto constraint = gbnf(text);
     ConstraintState state = *constraint->step(constraint->start(), 'a');
     const ConstraintState once = *constraint->step(state, 'a');
@@ -146,7 +148,8 @@ TEST(GrammarConstraint, StatesOutliveTheirTables) {
   for (int i = 0; i < 30000; ++i) {
     state = *constraint->step(state, 'a');
     if (i % 5000 == 0) {
-      ASSERT_TRUE(constraint->mask(state)->test(static_cast<TokenId>(std::find(texts().begin(), texts().end(), "ab") - texts().begin())));
+      ASSERT_TRUE(constraint->mask(state)->test(
+          static_cast<TokenId>(std::find(texts().begin(), texts().end(), "ab") - texts().begin())));
     }
   }
   state = *constraint->step(*constraint->step(deep, 'x'), '.');
@@ -237,14 +240,16 @@ TEST(GrammarConstraint, SizesAreBounded) {
   for (int i = 0; i < 40; ++i)
     doubling += "a" + std::to_string(i + 1) + " ::= a" + std::to_string(i) + " a" + std::to_string(i) + "\n";
   for (int i = 0; i < 20000; ++i)
-    calls += "a" + std::to_string(i) + " ::= \"(\" a" + std::to_string((i + 1) % 20000) + " \")\" | \"" + std::to_string(i) + "\"\n";
+    calls += "a" + std::to_string(i) + " ::= \"(\" a" + std::to_string((i + 1) % 20000) + " \")\" | \"" +
+             std::to_string(i) + "\"\n";
   for (int i = 0; i < 300; ++i) {
     left += "a" + std::to_string(i) + " ::=";
     for (int k = 0; k < 300; k += 7) left += " a" + std::to_string((i + k) % 300) + " \"" + std::to_string(k) + "\" |";
     left += " \"x\"\n";
   }
   for (int i = 0; i < 3000; ++i)
-    wide += "a" + std::to_string(i) + " ::= a" + std::to_string(i + 1) + "? a" + std::to_string(i + 1) + "? \"" + std::to_string(i) + "\"\n";
+    wide += "a" + std::to_string(i) + " ::= a" + std::to_string(i + 1) + "? a" + std::to_string(i + 1) + "? \"" +
+            std::to_string(i) + "\"\n";
   wide += "a3000 ::= \"x\"";
   for (std::string* text : {&doubling, &calls, &left, &wide}) large.push_back(*text);
   for (const std::string& text : large) {

@@ -11,7 +11,7 @@ constexpr size_t kMaxStates = 20'000;   // in a machine before it is full
 constexpr size_t kMaxStacks = 200'000;  //
 constexpr size_t kMaxExpressions = 4'000'000;
 constexpr int64_t kFuel = 2'000'000;  // entries of stacks, threads and productions that one mask may touch
-constexpr int kMaxUniteDepth = 64;      // deeper stacks stay beside each other
+constexpr int kMaxUniteDepth = 64;    // deeper stacks stay beside each other
 constexpr uint32_t kNone = CompiledGrammar::kNone;
 
 // The characters that some bytes can become: no overlong forms. Surrogates may be among them.
@@ -54,9 +54,7 @@ GrammarMachine::StateId GrammarMachine::start() {
   return intern(threads, grammar_->accepts_empty);
 }
 
-bool GrammarMachine::is_full() const {
-  return states_.size() >= kMaxStates || stacks_.size() >= kMaxStacks;
-}
+bool GrammarMachine::is_full() const { return states_.size() >= kMaxStates || stacks_.size() >= kMaxStacks; }
 
 size_t GrammarMachine::bytes() const {
   return states_.size() * (sizeof(State) + 80) + threads_.size() * (sizeof(Thread) + 8) + class_steps_.size() * 40 +
@@ -220,7 +218,8 @@ GrammarMachine::StateId GrammarMachine::within_character(StateId base, uint32_t 
   StateId result = kDead;
   if (taken) {
     result = static_cast<StateId>(states_.size());
-    states_.push_back({.begin = 0, .end = 0, .accepts = false, .base = base, .code = code, .left = left, .total = total});
+    states_.push_back(
+        {.begin = 0, .end = 0, .accepts = false, .base = base, .code = code, .left = left, .total = total});
   }
   partial_ids_.emplace(std::pair{base, key}, result);
   return result;

@@ -2,10 +2,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Three steps. Productions become pairs of a first symbol and a rule for the rest, which is shared by all that end
-// alike; symbols that derive the empty text may be left out, so that no rule has to (Hopcroft, Motwani and Ullman, 7.1).
-// What derives nothing is left out. Left recursion, direct or through others, is turned around: a rule is one of the
-// beginnings that do not recur, and then what may follow it on the way up (the left-corner transform, within components
-// that recur only).
+// alike; symbols that derive the empty text may be left out, so that no rule has to (Hopcroft, Motwani and
+// Ullman, 7.1). What derives nothing is left out. Left recursion, direct or through others, is turned around: a rule is
+// one of the beginnings that do not recur, and then what may follow it on the way up (the left-corner transform, within
+// components that recur only).
 #include "constrain/grammar_rules.h"
 
 #include <algorithm>
@@ -129,8 +129,7 @@ class Normalizer {
         rest_nullable = nullable(s);
         continue;
       }
-      const auto [it, is_new] =
-          rests_.try_emplace({s, rest}, static_cast<uint32_t>(rules_.size()));
+      const auto [it, is_new] = rests_.try_emplace({s, rest}, static_cast<uint32_t>(rules_.size()));
       const uint32_t made = it->second;
       if (is_new) {
         rules_.emplace_back();
@@ -294,7 +293,8 @@ class Normalizer {
   }
 
   uint32_t pair_rule(uint32_t first, uint32_t rest) {
-    const auto [it, is_new] = rests_.try_emplace({GrammarSymbol{false, first}, rest}, static_cast<uint32_t>(rules_.size()));
+    const auto [it, is_new] =
+        rests_.try_emplace({GrammarSymbol{false, first}, rest}, static_cast<uint32_t>(rules_.size()));
     if (is_new) rules_.push_back({{false, first, rest}});
     return it->second;
   }

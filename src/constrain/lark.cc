@@ -65,8 +65,8 @@ class Parser {
       skip_lines();
     }
     const std::optional<Grammar::Rule> start = grammar_.find("start");
-    if (!start) return Status::invalid_argument("{}: there is no rule start, which the answer is derived from",
-                                                grammar_.name());
+    if (!start)
+      return Status::invalid_argument("{}: there is no rule start, which the answer is derived from", grammar_.name());
     // What is ignored follows each terminal, and stands before the first.
     const Grammar::Rule whole = grammar_.rule("(answer)", {1, 1});
     DECANT_TRY_STATUS(grammar_.define(
@@ -151,7 +151,8 @@ class Parser {
     while (text_.peek() == '?' || text_.peek() == '!') text_.skip();
     const size_t name_begin = text_.offset();
     const std::string name(take_name());
-    if (text_.peek() == '{') return unsupported_at(begin, fmt::format("{} is a template; templates are not supported", name));
+    if (text_.peek() == '{')
+      return unsupported_at(begin, fmt::format("{} is a template; templates are not supported", name));
     if (text_.take(".")) {
       text_.take("-");
       if (text_.number() < 0) return wrong("expected a priority");
@@ -486,9 +487,8 @@ class Parser {
 
   Grammar::Rule ignored_rule() { return grammar_.rule("(ignored)", {1, 1}); }
   Status define_ignored() {
-    const Grammar::Expr body = ignored_.empty()
-                                   ? grammar_.empty()
-                                   : grammar_.repeat(grammar_.choice(ignored_), 0, RegexPool::kUnbounded);
+    const Grammar::Expr body =
+        ignored_.empty() ? grammar_.empty() : grammar_.repeat(grammar_.choice(ignored_), 0, RegexPool::kUnbounded);
     return grammar_.define(ignored_rule(), body, {1, 1});
   }
 

@@ -22,10 +22,26 @@ namespace decant::brute_force {
 
 inline const std::vector<std::string>& texts() {
   static const std::vector<std::string> all = [] {
-    std::vector<std::string> list = {"",     "ab",       "ba", "aa",    "bb",         "aab",  "é",    "\xC3",
-                                     "\xA9", "\xA9" "a", "aé", "b\xC3", "\xF0\x9F", "\x98\x80", "abab", "ab"};
+    std::vector<std::string> list = {"",
+                                     "ab",
+                                     "ba",
+                                     "aa",
+                                     "bb",
+                                     "aab",
+                                     "é",
+                                     "\xC3",
+                                     "\xA9",
+                                     "\xA9"
+                                     "a",
+                                     "aé",
+                                     "b\xC3",
+                                     "\xF0\x9F",
+                                     "\x98\x80",
+                                     "abab",
+                                     "ab"};
     for (int c = 0x09; c < 0x7F; ++c) list.emplace_back(1, static_cast<char>(c));
-    for (const char* more : {"\":", "\",", "\"}", "{\"", ": ", ", ", "true", "12", "}}", "]]", "  ", "x1", "(x", "))", "a + b"})
+    for (const char* more :
+         {"\":", "\",", "\"}", "{\"", ": ", ", ", "true", "12", "}}", "]]", "  ", "x1", "(x", "))", "a + b"})
       list.emplace_back(more);
     return list;
   }();
@@ -57,8 +73,8 @@ inline bool matches(Constraint& constraint, std::string_view text) {
 // An expression of its own, and who is in its language by the definition: every way to cut the text.
 struct Tree {
   enum Kind { kText, kClass, kRule, kSequence, kChoice, kRepeat } kind = kText;
-  std::string text;           // kText; kClass: as it is written
-  std::set<uint32_t> chars;   // kClass, of the alphabet
+  std::string text;          // kText; kClass: as it is written
+  std::set<uint32_t> chars;  // kClass, of the alphabet
   int rule = 0, min = 0, max = 0;
   std::vector<Tree> parts;
 
@@ -277,7 +293,8 @@ inline void compare(const std::function<bool(const std::vector<uint32_t>&)>& has
         ++counts->tokens;
         const std::string longer = so_far + texts()[static_cast<size_t>(t)];
         const auto witness = members.lower_bound(longer);
-        const bool has_witness = longer.size() > so_far.size() && witness != members.end() && witness->starts_with(longer);
+        const bool has_witness =
+            longer.size() > so_far.size() && witness != members.end() && witness->starts_with(longer);
         ASSERT_TRUE(mask->test(t) || !has_witness) << so_far << " + " << texts()[static_cast<size_t>(t)];
         ASSERT_EQ(constraint.advance(state, t).ok(), mask->test(t));
         if (!mask->test(t)) continue;

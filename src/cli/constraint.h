@@ -1,0 +1,22 @@
+// SPDX-FileCopyrightText: The Decant authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// The options that say what an answer has to look like, as a constraint.
+#pragma once
+
+#include <memory>
+
+#include "base/status.h"
+#include "cli/options.h"
+#include "constrain/constraint.h"
+#include "text/tokenizer.h"
+
+namespace decant::cli {
+
+// nullptr if nothing is asked for. Warnings go to stderr.
+Result<std::shared_ptr<Constraint>> make_constraint(const ConstraintOptions& options, const Tokenizer& tokenizer);
+
+// Writes what could not be decided while the answer was drawn: warnings behind the first `known`.
+void write_warnings(const Constraint& constraint, size_t known);
+
+}  // namespace decant::cli
