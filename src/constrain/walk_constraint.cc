@@ -78,8 +78,9 @@ Result<ConstraintState> WalkConstraint::advance(const ConstraintState& state, To
   if (const Status& failed = static_cast<const Held*>(state.value())->failure; !failed.ok()) return failed;
   uint32_t id = take(state);
   for (size_t i = 0; i < text.size() && id != kDead; ++i) id = next(id, static_cast<uint8_t>(text[i]));
+  if (text.empty()) id = advance_special(id, token);
   if (!trouble().ok()) return trouble();
-  if (text.empty() || id == kDead) return Status::invalid_argument("token {} may not come here", token);
+  if (id == kDead) return Status::invalid_argument("token {} may not come here", token);
   return hold(id);
 }
 

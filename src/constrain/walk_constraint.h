@@ -43,6 +43,8 @@ class WalkConstraint : public Constraint {
   virtual uint32_t start_anew() = 0;
   // kDead: no text of the language goes on so.
   virtual uint32_t step_anew(uint32_t state, uint8_t byte) = 0;
+  // The same for a token that stands for no text.
+  virtual uint32_t advance_special(uint32_t, TokenId) { return kDead; }
   virtual bool accepts(uint32_t state) = 0;
   // Which slice of the vocabulary may come as a whole; an index, or its size for none.
   virtual size_t slice_of(uint32_t) { return vocabulary_->slices().size(); }
