@@ -6,6 +6,7 @@
 #include "cli/common.h"
 #include "constrain/compile.h"
 #include "constrain/lark.h"
+#include "constrain/tools.h"
 
 namespace decant::cli {
 namespace {
@@ -44,11 +45,40 @@ Result<ConstraintSpec> grammar_spec(const std::string& value) {
   return spec;
 }
 
+std::shared_ptr<const JsonVocabulary> vocabulary_of(const Tokenizer& tokenizer) {
+  return std::make_shared<const JsonVocabulary>(std::make_shared<const TokenTrie>(tokenizer));
+}
+
 ConstraintSpec negated(ConstraintSpec spec) { return {.kind = Kind::kNot, .parts = {std::move(spec)}}; }
+
+Result<std::shared_ptr<Constraint>> tool_constraint(const ConstraintOptions& options, const Tokenizer& tokenizer,
+                                                    const std::string& tools, const std::string& chat_template) {
+  ToolOptions tool_options{.schema = {.lenient = options.lenient}};
+  if (!options.tool_format.empty()) {
+    Result<ToolFormat> format = parse_tool_format(options.tool_format);
+    if (!format.ok()) return std::move(format).status().with_context("--tool-format");
+    tool_options.format = *std::move(format);
+  } else if (std::optional<ToolFormat> format = detect_tool_format(chat_template)) {
+    tool_options.format = *std::move(format);
+  } else {
+    return Status::unsupported(
+        "--tools: the chat template does not show how the model writes calls; say it with --tool-format");
+  }
+  if (options.tool_choice != "auto") tool_options.choice = ToolChoice::kRequired;
+  if (options.tool_choice != "auto" && options.tool_choice != "required") tool_options.only = options.tool_choice;
+  tool_options.tokens = tag_tokens(tool_options.format, tokenizer);
+  return compile_tools(tools, options.tools, tool_options, vocabulary_of(tokenizer));
+}
 
 }  // namespace
 
-Result<std::shared_ptr<Constraint>> make_constraint(const ConstraintOptions& options, const Tokenizer& tokenizer) {
+Result<std::shared_ptr<Constraint>> make_constraint(const ConstraintOptions& options, const Tokenizer& tokenizer,
+                                                    const std::string& tools, const std::string& chat_template) {
+  if (!options.tools.empty() && options.tool_choice != "none") {
+    DECANT_TRY(std::shared_ptr<Constraint> constraint, tool_constraint(options, tokenizer, tools, chat_template));
+    write_warnings(*constraint, 0);
+    return constraint;
+  }
   ConstraintSpec all{.kind = Kind::kAll};
   for (const std::string& value : options.json_schemas) {
     DECANT_TRY(ConstraintSpec spec, schema_spec(value, options.lenient));
@@ -70,9 +100,8 @@ Result<std::shared_ptr<Constraint>> make_constraint(const ConstraintOptions& opt
     all.parts.push_back(negated({.kind = Kind::kChoice, .name = "--not-choice", .choices = options.not_choices}));
   }
   if (all.parts.empty()) return std::shared_ptr<Constraint>();
-  const auto vocabulary = std::make_shared<const JsonVocabulary>(std::make_shared<const TokenTrie>(tokenizer));
   DECANT_TRY(std::shared_ptr<Constraint> constraint,
-             compile_constraint(all.parts.size() == 1 ? all.parts[0] : all, vocabulary));
+             compile_constraint(all.parts.size() == 1 ? all.parts[0] : all, vocabulary_of(tokenizer)));
   write_warnings(*constraint, 0);
   return constraint;
 }

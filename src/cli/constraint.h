@@ -5,6 +5,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "base/status.h"
 #include "cli/options.h"
@@ -13,8 +14,10 @@
 
 namespace decant::cli {
 
-// nullptr if nothing is asked for. Warnings go to stderr.
-Result<std::shared_ptr<Constraint>> make_constraint(const ConstraintOptions& options, const Tokenizer& tokenizer);
+// nullptr if nothing is asked for. Warnings go to stderr. `tools`: the text of the file that the options name, and
+// `chat_template` that of the template, to find the format of calls in.
+Result<std::shared_ptr<Constraint>> make_constraint(const ConstraintOptions& options, const Tokenizer& tokenizer,
+                                                    const std::string& tools, const std::string& chat_template);
 
 // Writes what could not be decided while the answer was drawn: warnings behind the first `known`.
 void write_warnings(const Constraint& constraint, size_t known);

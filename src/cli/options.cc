@@ -468,10 +468,37 @@ void add_constraint(Adder& add, ConstraintOptions* c) {
   list("--not-regex", "PATTERN", "a regular expression", "the whole answer does not match PATTERN; repeatable",
        &c->not_patterns);
   list("--not-choice", "TEXT", "a text that is not empty", "the answer is not TEXT; repeatable", &c->not_choices);
+  const auto text = [&](const std::string& name, const std::string& type, const std::string& expected,
+                        const std::string& description, std::string* target) {
+    return add.value(name, type, description, [=](CLI::Option* o, const std::string& value) {
+      if (value.empty()) refuse(o, expected, value);
+      *target = value;
+    });
+  };
+  text("--tools", "FILE", "a file name",
+       "JSON: a list of tools, which the chat template is given and the answer may call", &c->tools);
+  text("--tool-choice", "NAME", "auto, required, none or the name of a tool",
+       "auto: text with calls in it, required: calls only, none: not constrained, or the tool that has to be called "
+       "(default: auto)",
+       &c->tool_choice);
+  text("--tool-format", "NAME|JSON", "hermes, llama3, mistral or a JSON object",
+       "how calls are written: hermes, llama3, mistral, or an object (docs/structured.md); default: as the chat "
+       "template "
+       "shows them",
+       &c->tool_format);
 }
 
 Status check_constraint(const ConstraintOptions& c) {
-  if (c.lenient && c.json_schemas.empty()) return Status::invalid_argument("--lenient needs --json-schema");
+  const bool has_others = !c.json_schemas.empty() || !c.patterns.empty() || !c.grammars.empty() || !c.choices.empty() ||
+                          !c.not_patterns.empty() || !c.not_choices.empty();
+  if (c.lenient && c.json_schemas.empty() && c.tools.empty())
+    return Status::invalid_argument("--lenient needs --json-schema or --tools");
+  if (c.tools.empty() && (!c.tool_format.empty() || c.tool_choice != "auto"))
+    return Status::invalid_argument("--tool-{} needs --tools", c.tool_format.empty() ? "choice" : "format");
+  if (!c.tools.empty() && has_others && c.tool_choice != "none") {
+    return Status::invalid_argument(
+        "--tools says what the answer looks like; leave out the other options of structure, or add --tool-choice none");
+  }
   return {};
 }
 
@@ -508,6 +535,8 @@ std::function<Result<Command>()> define_run(Adder& add) {
     if (o->raw && o->answer.system) {
       return Status::invalid_argument("--system-prompt needs the chat template, which --raw turns off");
     }
+    if (o->raw && !o->constraint.tools.empty())
+      return Status::invalid_argument("--tools needs the chat template, which --raw turns off");
     if (o->raw && (o->answer.chat_template || !o->answer.template_variables.empty())) {
       return Status::invalid_argument("--raw turns the chat template off; leave out --chat-template{}",
                                       o->answer.chat_template ? "" : "-kwargs");

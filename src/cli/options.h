@@ -63,6 +63,9 @@ struct ConstraintOptions {
   std::vector<std::string> choices;       // --choice: one of them
   std::vector<std::string> not_patterns;  // --not-regex
   std::vector<std::string> not_choices;   // --not-choice
+  std::string tools;                      // --tools: a JSON file, or ""
+  std::string tool_choice = "auto";       // --tool-choice: auto, required, none or the name of a tool
+  std::string tool_format;                // --tool-format; "": what the chat template speaks of
 };
 
 struct RunOptions {

@@ -15,12 +15,14 @@ namespace {
 
 // The prompt as the model gets it: in its chat template, or as it stands.
 Result<std::vector<TokenId>> prompt_tokens(const RunOptions& options, const Tokenizer& tokenizer,
-                                           const std::string& text) {
+                                           const std::string& text, const std::string& tools) {
   Prompter prompter;
   if (!options.raw) {
     DECANT_TRY(prompter, Prompter::open(options.answer, tokenizer));
   }
   if (prompter.chat == nullptr) {
+    if (!tools.empty())
+      return Status::invalid_argument("--tools: the model {} has no chat template to put them in", options.model.model);
     if (!options.answer.template_variables.empty()) {
       return Status::invalid_argument("--chat-template-kwargs: the model {} has no chat template", options.model.model);
     }
@@ -34,7 +36,19 @@ Result<std::vector<TokenId>> prompt_tokens(const RunOptions& options, const Toke
   std::vector<ChatMessage> messages;
   if (options.answer.system) messages.push_back({"system", *options.answer.system});
   messages.push_back({"user", text});
-  return prompter.encode(messages);
+  if (tools.empty()) return prompter.encode(messages);
+  const Json list = Json::parse(tools, nullptr, false);
+  if (!list.is_array()) return Status::invalid_argument("{}: expected a list of tools", options.constraint.tools);
+  return prompter.encode(messages, &list);
+}
+
+// The template that the tools would be put in.
+std::string template_text(const RunOptions& options, const Tokenizer& tokenizer) {
+  if (options.answer.chat_template) return *options.answer.chat_template;
+  for (const auto& [name, text] : tokenizer.named_chat_templates()) {
+    if (name == "tool_use") return text;
+  }
+  return tokenizer.chat_template();
 }
 
 Json logprob_json(const Tokenizer& tokenizer, TokenId token, float logprob) {
@@ -81,13 +95,20 @@ Json report_of(const RunOptions& options, const Session& session, const Generate
 Status run(const RunOptions& options) {
   DECANT_TRY(JsonReport report, JsonReport::open(options.json));
   DECANT_TRY(const std::string text, read_text(options.prompt, "prompt"));
+  std::string tools;
+  if (!options.constraint.tools.empty()) {
+    Result<std::string> read = read_file(options.constraint.tools);
+    if (!read.ok()) return std::move(read).status().with_context("--tools");
+    tools = *std::move(read);
+  }
   DECANT_TRY(Session session, Session::open(options.model));
   GenerateRequest request;
-  DECANT_TRY(request.prompt, prompt_tokens(options, *session.tokenizer, text));
+  DECANT_TRY(request.prompt, prompt_tokens(options, *session.tokenizer, text, tools));
   if (request.prompt.empty()) return Status::invalid_argument("the prompt is empty; give at least one character");
   DECANT_TRY(request.sampler, sampler_options(options.answer, session));
   request.n_logprobs = options.logprobs;
-  DECANT_TRY(request.constraint, make_constraint(options.constraint, *session.tokenizer));
+  DECANT_TRY(request.constraint, make_constraint(options.constraint, *session.tokenizer, tools,
+                                                 template_text(options, *session.tokenizer)));
   const std::shared_ptr<Constraint> constraint = request.constraint;
   const size_t warnings = constraint ? constraint->warnings().size() : 0;
 

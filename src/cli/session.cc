@@ -92,10 +92,10 @@ Result<Prompter> Prompter::open(const AnswerOptions& options, const Tokenizer& t
   return out;
 }
 
-Result<std::vector<TokenId>> Prompter::encode(const std::vector<ChatMessage>& messages) const {
+Result<std::vector<TokenId>> Prompter::encode(const std::vector<ChatMessage>& messages, const Json* tools) const {
   Json list = Json::array();
   for (const ChatMessage& m : messages) list.push_back({{"role", m.role}, {"content", m.content}});
-  return chat->encode({.messages = &list, .variables = variables.get()});
+  return chat->encode({.messages = &list, .tools = tools, .variables = variables.get()});
 }
 
 std::vector<TokenId> end_tokens(const Tokenizer& tokenizer) {

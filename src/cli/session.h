@@ -50,8 +50,8 @@ struct Prompter {
   std::shared_ptr<const Json> variables;  // --chat-template-kwargs
 
   static Result<Prompter> open(const AnswerOptions& options, const Tokenizer& tokenizer);
-  // The conversation up to where the answer begins.
-  Result<std::vector<TokenId>> encode(const std::vector<ChatMessage>& messages) const;
+  // The conversation up to where the answer begins. `tools`: for the template, may be nullptr.
+  Result<std::vector<TokenId>> encode(const std::vector<ChatMessage>& messages, const Json* tools = nullptr) const;
 };
 
 // Tokens that end an answer.

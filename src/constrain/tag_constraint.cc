@@ -114,15 +114,30 @@ class TagConstraint final : public WalkConstraint {
     return to.empty() ? kDead : intern(std::move(to));
   }
 
+  // Only what belongs to a tag: such a token is no free text and no content.
   uint32_t advance_special(uint32_t id, TokenId token) override {
-    Threads to;
-    for (const Thread& t : table_->states[id].threads) {
-      if (!may_begin(t)) continue;
-      for (uint32_t i = 0; i < tags_.tags.size(); ++i) {
-        if (tags_.tags[i].begin_token == token) to.push_back(content_of(i));
+    const auto it = std::find_if(tags_.tokens.begin(), tags_.tokens.end(),
+                                 [&](const TagToken& t) { return t.token == token && !t.text.empty(); });
+    if (it == tags_.tokens.end()) return kDead;
+    Threads result;
+    for (const Thread& from : table_->states[id].threads) {
+      Threads threads = {from};
+      for (size_t i = 0; i < it->text.size(); ++i) {
+        Threads to;
+        for (const Thread& t : threads) {
+          if (t.phase != Phase::kContent) {
+            step_thread(t, static_cast<uint8_t>(it->text[i]), &to);
+          } else if (i == 0) {
+            leave_content(t, static_cast<uint8_t>(it->text[i]), &to);
+          }
+        }
+        threads = std::move(to);
+      }
+      for (Thread& t : threads) {
+        if (from.phase != Phase::kFree || t.phase != Phase::kFree) result.push_back(std::move(t));
       }
     }
-    return to.empty() ? kDead : intern(std::move(to));
+    return result.empty() ? kDead : intern(std::move(result));
   }
 
   bool accepts(uint32_t id) override { return table_->states[id].accepts; }
@@ -162,11 +177,8 @@ class TagConstraint final : public WalkConstraint {
 
   void fill(uint32_t id, TokenMask* mask) override {
     const Threads threads = table_->states[id].threads;
-    for (const Thread& t : threads) {
-      if (!may_begin(t)) continue;
-      for (const StructuralTag& tag : tags_.tags) {
-        if (tag.begin_token >= 0) mask->set(tag.begin_token);
-      }
+    for (const TagToken& t : tags_.tokens) {
+      if (advance_special(id, t.token) != kDead) mask->set(t.token);
     }
     if (threads.size() != 1 || threads[0].phase != Phase::kContent || !crossing_[threads[0].tag])
       return walk_all(id, mask);
@@ -246,17 +258,12 @@ class TagConstraint final : public WalkConstraint {
     }
   }
 
-  // Whether a structure may begin here with a token of its own.
-  bool may_begin(const Thread& t) const {
-    return t.phase == Phase::kFree || (t.phase == Phase::kBegin && t.at == 0) ||
-           (t.phase == Phase::kSeparator && tags_.separator.empty());
-  }
-
   Thread content_of(uint32_t i) const {
     return {.phase = Phase::kContent, .tag = i, .content = tags_.tags[i].content->start()};
   }
   void begin(uint32_t i, uint32_t at, Threads* out) const {
-    out->push_back(at == tags_.tags[i].begin.size() ? content_of(i) : Thread{.phase = Phase::kBegin, .tag = i, .at = at});
+    out->push_back(at == tags_.tags[i].begin.size() ? content_of(i)
+                                                    : Thread{.phase = Phase::kBegin, .tag = i, .at = at});
   }
   void begin_any(Threads* out) const {
     for (uint32_t i = 0; i < tags_.tags.size(); ++i) begin(i, 0, out);
@@ -288,12 +295,7 @@ class TagConstraint final : public WalkConstraint {
       case Phase::kContent:
         if (std::optional<ConstraintState> content = tag.content->step(t.content, byte))
           out->push_back({.phase = Phase::kContent, .tag = t.tag, .content = *std::move(content)});
-        if (!tag.content->accepting(t.content)) return;
-        if (tag.end.empty()) {
-          step_thread(behind(tag), byte, out);
-        } else {
-          step_end(t.tag, 0, byte, out);
-        }
+        leave_content(t, byte, out);
         return;
       case Phase::kEnd: step_end(t.tag, t.at, byte, out); return;
       case Phase::kSeparator: {
@@ -312,6 +314,16 @@ class TagConstraint final : public WalkConstraint {
         return;
       }
       case Phase::kDone: return;
+    }
+  }
+
+  void leave_content(const Thread& t, uint8_t byte, Threads* out) const {
+    const StructuralTag& tag = tags_.tags[t.tag];
+    if (!tag.content->accepting(t.content)) return;
+    if (tag.end.empty()) {
+      step_thread(behind(tag), byte, out);
+    } else {
+      step_end(t.tag, 0, byte, out);
     }
   }
 
@@ -357,14 +369,18 @@ Result<std::shared_ptr<Constraint>> make_tag_constraint(StructuralTags tags,
     size += trigger.size();
     if (std::none_of(tags.tags.begin(), tags.tags.end(),
                      [&](const StructuralTag& t) { return t.begin.starts_with(trigger); })) {
-      return Status::invalid_argument("structural tags: no begin tag starts with the trigger \"{}\"", printable(trigger));
+      return Status::invalid_argument("structural tags: no begin tag starts with the trigger \"{}\"",
+                                      printable(trigger));
     }
   }
-  if (size > kMaxTriggerText) return Status::unsupported("structural tags: more than {} bytes of triggers", kMaxTriggerText);
+  if (size > kMaxTriggerText)
+    return Status::unsupported("structural tags: more than {} bytes of triggers", kMaxTriggerText);
+  for (const TagToken& t : tags.tokens) {
+    if (t.token < 0 || t.token >= vocabulary->trie().vocab_size() || !vocabulary->trie().bytes_of(t.token).empty())
+      return Status::invalid_argument("structural tags: {} is no control token of the vocabulary", t.token);
+  }
   for (const StructuralTag& tag : tags.tags) {
-    if (tag.begin_token >= vocabulary->trie().vocab_size())
-      return Status::invalid_argument("structural tags: token {} is not in the vocabulary", tag.begin_token);
-    if (!tags.free_text || (tag.begin.empty() && tag.begin_token >= 0)) continue;
+    if (!tags.free_text) continue;
     if (std::none_of(tags.triggers.begin(), tags.triggers.end(),
                      [&](const std::string& trigger) { return tag.begin.starts_with(trigger); })) {
       return Status::invalid_argument("structural tags: the begin tag \"{}\" starts with no trigger",

@@ -20,21 +20,27 @@ struct StructuralTag {
   std::shared_ptr<Constraint> content;  // made for the same vocabulary
   std::string end;                      // "": the structure ends where its content may
   bool last = false;                    // nothing may follow
-  TokenId begin_token = -1;             // a control token that stands for `begin`, too; -1: none
+};
+
+// A control token, which stands for no text elsewhere, and the text that it stands for in tags.
+struct TagToken {
+  TokenId token;
+  std::string text;
 };
 
 struct StructuralTags {
   std::vector<StructuralTag> tags;
-  // Every begin tag starts with one of them (or is only a token). The trigger that is complete first counts, of those
+  // Every begin tag starts with one of them. The trigger that is complete first counts, of those
   // that end with the same character the longest.
   std::vector<std::string> triggers;
-  bool free_text = true;     // false: the answer is structures alone, with `separator` between them
+  bool free_text = true;      // false: the answer is structures alone, with `separator` between them
   bool at_least_one = false;  // free_text: whether the answer may be without any structure
   std::string separator = "\n";
+  std::vector<TagToken> tokens;
 };
 
-// Guarantee: masks are exact if those of the contents are. kInvalidArgument for a begin tag without a trigger, a trigger
-// without a begin tag, and empty ones.
+// Guarantee: masks are exact if those of the contents are. kInvalidArgument for a begin tag without a trigger, a
+// trigger without a begin tag, and empty ones.
 Result<std::shared_ptr<Constraint>> make_tag_constraint(StructuralTags tags,
                                                         std::shared_ptr<const JsonVocabulary> vocabulary);
 

@@ -14,9 +14,11 @@ namespace {
 
 const std::vector<std::string>& texts() {
   static const std::vector<std::string> all = [] {
-    std::vector<std::string> list = {"",       "<t",  "<tool",  "<tool_call>", "ol_call>\n", "{\"", "name", "\":",  " \"",   "\"}", "}\n",
-                                     "}\n</", "</t",  "_call>", "\n</tool_call>", "\n<",    "}}",  "}}\n", "\": \"", "call", ">ab", "x<t",
-                                     "\", ",   "args", "1}",     "]",           "}]",       "[{",  "[TOOL", "arguments", "parameters"};
+    std::vector<std::string> list = {
+        "",    "<t",   "<tool",  "<tool_call>", "ol_call>\n", "{\"",       "name",           "\":",
+        " \"", "\"}",  "}\n",    "}\n</",       "</t",        "_call>",    "\n</tool_call>", "\n<",
+        "}}",  "}}\n", "\": \"", "call",        ">ab",        "x<t",       "\", ",           "args",
+        "1}",  "]",    "}]",     "[{",          "[TOOL",      "arguments", "parameters"};
     for (int c = 0x20; c < 0x7F; ++c) list.emplace_back(1, static_cast<char>(c));
     list.emplace_back("\n");
     list.emplace_back("\xC3");
@@ -86,10 +88,10 @@ void masks_are_those_of_every_byte(Constraint& constraint, std::mt19937& random,
 }
 
 TEST(TagConstraint, FreeTextAndStructuresTakeTurns) {
-  const auto c = *make_tag_constraint(
-      {.tags = {{.begin = "<a>", .content = pattern("[0-9]+"), .end = "</a>"}, {.begin = "<ab>", .content = pattern("[a-z/<>]*"), .end = "</ab>"}},
-       .triggers = {"<a"}},
-      vocabulary());
+  const auto c = *make_tag_constraint({.tags = {{.begin = "<a>", .content = pattern("[0-9]+"), .end = "</a>"},
+                                                {.begin = "<ab>", .content = pattern("[a-z/<>]*"), .end = "</ab>"}},
+                                       .triggers = {"<a"}},
+                                      vocabulary());
   EXPECT_TRUE(matches(*c, ""));
   EXPECT_TRUE(matches(*c, "a < b <"));
   EXPECT_TRUE(matches(*c, "free <<a>12</a> and <ab></a></ab></ab> text"));
@@ -103,16 +105,16 @@ TEST(TagConstraint, FreeTextAndStructuresTakeTurns) {
 }
 
 TEST(TagConstraint, TheFirstTriggerCounts) {
-  const auto c = *make_tag_constraint(
-      {.tags = {{.begin = "abcd", .content = pattern("1"), .end = "."}, {.begin = "bcx", .content = pattern("2"), .end = "."}},
-       .triggers = {"abcd", "bc"}},
-      vocabulary());
+  const auto c = *make_tag_constraint({.tags = {{.begin = "abcd", .content = pattern("1"), .end = "."},
+                                                {.begin = "bcx", .content = pattern("2"), .end = "."}},
+                                       .triggers = {"abcd", "bc"}},
+                                      vocabulary());
   EXPECT_TRUE(matches(*c, "abcx2."));
   EXPECT_FALSE(takes(*c, "abcd")) << "bc was complete first";
-  const auto same_end = *make_tag_constraint(
-      {.tags = {{.begin = "abc", .content = pattern("1"), .end = "."}, {.begin = "bc", .content = pattern("2"), .end = "."}},
-       .triggers = {"bc", "abc"}},
-      vocabulary());
+  const auto same_end = *make_tag_constraint({.tags = {{.begin = "abc", .content = pattern("1"), .end = "."},
+                                                       {.begin = "bc", .content = pattern("2"), .end = "."}},
+                                              .triggers = {"bc", "abc"}},
+                                             vocabulary());
   EXPECT_TRUE(matches(*same_end, "abc1."));
   EXPECT_TRUE(matches(*same_end, "ab bc2."));
   EXPECT_FALSE(takes(*same_end, "abc2"));
@@ -123,21 +125,23 @@ TEST(TagConstraint, MasksAreThoseOfTryingEveryToken) {
   int structures = 0;
   const auto schema = *compile_constraint(
       {.kind = ConstraintSpec::Kind::kJsonSchema,
-       .text = R"({"type":"object","properties":{"name":{"type":"string"},"args":{"type":"array","items":{"type":"integer"}}},"additionalProperties":false})",
+       .text =
+           R"({"type":"object","properties":{"name":{"type":"string"},"args":{"type":"array","items":{"type":"integer"}}},"additionalProperties":false})",
        .name = "schema"},
       vocabulary());
   for (const bool free_text : {true, false}) {
-    const auto c = *make_tag_constraint({.tags = {{.begin = "<tool_call>\n", .content = schema, .end = "\n</tool_call>"}},
-                                         .triggers = {"<tool_call>"},
-                                         .free_text = free_text,
-                                         .at_least_one = true},
-                                        vocabulary());
+    const auto c =
+        *make_tag_constraint({.tags = {{.begin = "<tool_call>\n", .content = schema, .end = "\n</tool_call>"}},
+                              .triggers = {"<tool_call>"},
+                              .free_text = free_text,
+                              .at_least_one = true},
+                             vocabulary());
     masks_are_those_of_every_byte(*c, random, 25, &structures);
   }
-  const auto loose = *make_tag_constraint(
-      {.tags = {{.begin = "<t", .content = pattern("(<|/|}|t|\\n)*"), .end = "</t"}, {.begin = "<to", .content = pattern("l*}?"), .end = ""}},
-       .triggers = {"<t"}},
-      vocabulary());
+  const auto loose = *make_tag_constraint({.tags = {{.begin = "<t", .content = pattern("(<|/|}|t|\\n)*"), .end = "</t"},
+                                                    {.begin = "<to", .content = pattern("l*}?"), .end = ""}},
+                                           .triggers = {"<t"}},
+                                          vocabulary());
   masks_are_those_of_every_byte(*loose, random, 25, &structures);
   EXPECT_GT(structures, 5);
 }
@@ -148,10 +152,11 @@ const char kTools[] = R"([
   {"type": "function", "function": {"name": "stop \"now\""}}])";
 
 std::shared_ptr<Constraint> tools(const std::string& format, ToolChoice choice, const std::string& only = "",
-                                  TokenId token = -1) {
-  auto made = compile_tools(kTools, "tools.json",
-                            {.format = *parse_tool_format(format), .choice = choice, .only = only, .begin_token = token},
-                            vocabulary());
+                                  std::vector<TagToken> tokens = {}) {
+  auto made =
+      compile_tools(kTools, "tools.json",
+                    {.format = *parse_tool_format(format), .choice = choice, .only = only, .tokens = std::move(tokens)},
+                    vocabulary());
   EXPECT_TRUE(made.ok()) << made.status().message();
   return *made;
 }
@@ -180,7 +185,7 @@ TEST(Tools, CallsAreWrittenInTheModelsFormat) {
   EXPECT_TRUE(matches(*llama, "{\"nam\": 1}"));
   EXPECT_FALSE(takes(*llama, "{\"name\": \"b"));
 
-  const auto mistral = tools("mistral", ToolChoice::kAuto, "", control());
+  const auto mistral = tools("mistral", ToolChoice::kAuto, "", {{control(), "[TOOL_CALLS]"}});
   const std::string list = "[{\"name\": \"add\", \"arguments\": {\"x\": 1}}]";
   EXPECT_TRUE(matches(*mistral, "text [TOOL_CALLS]" + list));
   EXPECT_FALSE(takes(*mistral, "[TOOL_CALLS]" + list + " "));
@@ -191,7 +196,22 @@ TEST(Tools, CallsAreWrittenInTheModelsFormat) {
   EXPECT_TRUE(mistral->accepting(state));
   EXPECT_EQ(mistral->mask(state)->count(), 0);
 
-  const auto own = tools(R"({"begin": "CALL ", "end": ";", "name_key": "f", "arguments_key": "a", "is_fixed": true})", ToolChoice::kAuto);
+  // Both ends may be control tokens, or what is left of them, but neither content nor free text is.
+  const auto tokens = tools("hermes", ToolChoice::kAuto, "", {{control(), "</tool_call>"}, {0, "<tool_call>"}});
+  state = tokens->start();
+  EXPECT_FALSE(tokens->mask(state)->test(control()));
+  state = *tokens->advance(state, 0);
+  EXPECT_FALSE(tokens->mask(state)->test(0));
+  for (const char c : call.substr(11, call.size() - 11 - 12)) {
+    EXPECT_FALSE(tokens->mask(state)->test(control()));
+    state = *tokens->step(state, static_cast<uint8_t>(c));
+  }
+  state = *tokens->advance(state, control());
+  EXPECT_TRUE(tokens->accepting(state));
+  EXPECT_TRUE(tokens->step(state, 'x').has_value());
+
+  const auto own = tools(R"({"begin": "CALL ", "end": ";", "name_key": "f", "arguments_key": "a", "is_fixed": true})",
+                         ToolChoice::kAuto);
   EXPECT_TRUE(matches(*own, "CALL {\"f\": \"add\", \"a\": {\"x\":1}};"));
   EXPECT_FALSE(takes(*own, "CALL {\"f\": \"ad\""));
 }
@@ -214,9 +234,12 @@ TEST(Tools, WhatCannotBeIsRefused) {
     EXPECT_TRUE(made.status().message().starts_with("tools.json: ")) << made.status().message();
   }
   EXPECT_FALSE(compile_tools(kTools, "t", {.format = hermes.format, .only = "nothing"}, vocabulary()).ok());
-  for (const char* format : {"", "qwen", "{", "{}", R"({"begin": 1})", R"({"begin": "a", "x": true})", R"({"begin": "a", "is_list": true, "is_fixed": true})"})
+  for (const char* format : {"", "qwen", "{", "{}", R"({"begin": 1})", R"({"begin": "a", "x": true})",
+                             R"({"begin": "a", "is_list": true, "is_fixed": true})"})
     EXPECT_FALSE(parse_tool_format(format).ok()) << format;
-  const auto tag = [](std::string begin) { return StructuralTag{.begin = std::move(begin), .content = pattern("a"), .end = ""}; };
+  const auto tag = [](std::string begin) {
+    return StructuralTag{.begin = std::move(begin), .content = pattern("a"), .end = ""};
+  };
   EXPECT_FALSE(make_tag_constraint({}, vocabulary()).ok());
   EXPECT_FALSE(make_tag_constraint({.tags = {tag("a")}}, vocabulary()).ok());
   EXPECT_FALSE(make_tag_constraint({.tags = {tag("a")}, .triggers = {""}}, vocabulary()).ok());

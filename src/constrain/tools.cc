@@ -21,7 +21,7 @@ struct Tool {
   std::string parameters;  // a schema
 };
 
-const ToolFormat kHermes{.name = "hermes", .begin = "<tool_call>\n", .end = "\n</tool_call>"};
+const ToolFormat kHermes{.name = "hermes", .begin = "<tool_call>\n", .end = "\n</tool_call>", .is_fixed = true};
 const ToolFormat kLlama3{.name = "llama3", .begin = "", .end = "", .arguments_key = "parameters", .is_fixed = true};
 const ToolFormat kMistral{.name = "mistral", .begin = "[TOOL_CALLS]", .end = "", .is_list = true};
 
@@ -42,7 +42,8 @@ Result<std::vector<Tool>> read_tools(std::string_view text, const std::string& n
     const JsonNode& item = parsed->items[i];
     const JsonNode* function = item.is_object() ? item.find("function") : nullptr;
     if (function == nullptr || !function->is_object()) {
-      return Status::invalid_argument("{}: tool {}: expected {{\"type\": \"function\", \"function\": {{...}}}}", name, i);
+      return Status::invalid_argument("{}: tool {}: expected {{\"type\": \"function\", \"function\": {{...}}}}", name,
+                                      i);
     }
     const JsonNode* title = function->find("name");
     if (title == nullptr || !title->is_string() || title->text.empty())
@@ -61,7 +62,8 @@ std::string address_of(const std::string& tool) {
   // Names may hold anything; an address may not.
   std::string address = "decant:tool/";
   for (const char c : tool) {
-    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
+    const bool plain =
+        (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
     address += plain ? std::string(1, c) : fmt::format(".{:02x}", static_cast<uint8_t>(c));
   }
   return address;
@@ -111,6 +113,18 @@ std::optional<ToolFormat> detect_tool_format(std::string_view chat_template) {
   return std::nullopt;
 }
 
+std::vector<TagToken> tag_tokens(const ToolFormat& format, const Tokenizer& tokenizer) {
+  std::vector<TagToken> list;
+  for (TokenId t = 0; t < tokenizer.vocab_size(); ++t) {
+    if (tokenizer.kind(t) != TokenKind::kControl || tokenizer.is_end(t)) continue;
+    std::string text(tokenizer.piece(t, true));
+    if (text.empty() || (format.begin.find(text) == std::string::npos && format.end.find(text) == std::string::npos))
+      continue;
+    list.push_back({t, std::move(text)});
+  }
+  return list;
+}
+
 Result<std::shared_ptr<Constraint>> compile_tools(std::string_view text, const std::string& name,
                                                   const ToolOptions& options,
                                                   std::shared_ptr<const JsonVocabulary> vocabulary) {
@@ -120,7 +134,7 @@ Result<std::shared_ptr<Constraint>> compile_tools(std::string_view text, const s
     if (tools.empty()) return Status::invalid_argument("{}: there is no tool {}", name, printable(options.only));
   }
   const ToolFormat& format = options.format;
-  StructuralTags tags{.free_text = options.choice == ToolChoice::kAuto};
+  StructuralTags tags{.free_text = options.choice == ToolChoice::kAuto, .tokens = options.tokens};
   SchemaOptions schema = options.schema;
   schema.resolver = [&](const std::string& address) -> Result<std::string> {
     for (const Tool& tool : tools) {
@@ -130,16 +144,19 @@ Result<std::shared_ptr<Constraint>> compile_tools(std::string_view text, const s
     return Status::not_found("{}", address);
   };
   const std::string opening = fmt::format("{{{}: ", quoted(format.name_key));
+  // White space at the end of the tag may be another one's in free text.
+  const size_t last = format.begin.find_last_not_of(" \t\r\n");
+  const std::string mark = last == std::string::npos ? format.begin : format.begin.substr(0, last + 1);
   if (format.is_fixed) {
     for (const Tool& tool : tools) {
       DECANT_TRY(std::shared_ptr<Constraint> content,
                  compile_json_schema(tool.parameters, fmt::format("{}: {}", name, tool.name), schema, vocabulary));
-      tags.tags.push_back({.begin = fmt::format("{}{}{}, {}: ", format.begin, opening, quoted(tool.name),
-                                                quoted(format.arguments_key)),
-                           .content = std::move(content),
-                           .end = "}" + format.end});
+      tags.tags.push_back(
+          {.begin = fmt::format("{}{}{}, {}: ", format.begin, opening, quoted(tool.name), quoted(format.arguments_key)),
+           .content = std::move(content),
+           .end = "}" + format.end});
     }
-    tags.triggers.push_back(format.begin + opening + "\"");
+    tags.triggers.push_back(mark.empty() ? opening + "\"" : mark);
   } else {
     std::string calls;
     for (const Tool& tool : tools) {
@@ -151,14 +168,9 @@ Result<std::shared_ptr<Constraint>> compile_tools(std::string_view text, const s
     std::string whole = fmt::format(R"({{"anyOf": [{}]}})", calls);
     if (format.is_list) whole = fmt::format(R"({{"type": "array", "minItems": 1, "items": {}}})", whole);
     DECANT_TRY(std::shared_ptr<Constraint> content, compile_json_schema(whole, name, schema, vocabulary));
-    tags.tags.push_back({.begin = format.begin,
-                         .content = std::move(content),
-                         .end = format.end,
-                         .last = format.is_list,
-                         .begin_token = options.begin_token});
-    // White space behind the tag's name may be another one's in free text.
-    const size_t last = format.begin.find_last_not_of(" \t\r\n");
-    tags.triggers.push_back(last == std::string::npos ? format.begin : format.begin.substr(0, last + 1));
+    tags.tags.push_back(
+        {.begin = format.begin, .content = std::move(content), .end = format.end, .last = format.is_list});
+    tags.triggers.push_back(mark);
   }
   return make_tag_constraint(std::move(tags), std::move(vocabulary));
 }

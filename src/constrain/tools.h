@@ -14,6 +14,7 @@
 #include "constrain/constraint.h"
 #include "constrain/json_vocabulary.h"
 #include "constrain/schema.h"
+#include "constrain/tag_constraint.h"
 
 namespace decant {
 
@@ -38,17 +39,20 @@ enum class ToolChoice {
   kRequired,  // one call at least, and nothing else
 };
 
+// Control tokens of the vocabulary that occur in the format's begin or end.
+std::vector<TagToken> tag_tokens(const ToolFormat& format, const Tokenizer& tokenizer);
+
 struct ToolOptions {
   ToolFormat format;
   ToolChoice choice = ToolChoice::kAuto;
-  std::string only;  // the name of the function that is called; "": any
-  TokenId begin_token = -1;  // a control token that is `format.begin`; -1: none
+  std::string only;              // the name of the function that is called; "": any
+  std::vector<TagToken> tokens;  // control tokens that occur in the format's texts
   SchemaOptions schema = {};
 };
 
 // `text`: [{"type": "function", "function": {"name", "description", "parameters"}}, ...]; `parameters` is a JSON Schema
-// and may be missing (no arguments). `name` stands for it in messages. kCorrupt, kInvalidArgument with the tool's place;
-// all that compile_json_schema() refuses.
+// and may be missing (no arguments). `name` stands for it in messages. kCorrupt, kInvalidArgument with the tool's
+// place; all that compile_json_schema() refuses.
 Result<std::shared_ptr<Constraint>> compile_tools(std::string_view text, const std::string& name,
                                                   const ToolOptions& options,
                                                   std::shared_ptr<const JsonVocabulary> vocabulary);

@@ -16,7 +16,7 @@ class StructureTest(harness.CliTest):
         return self.report("run", "-m", model or self.llama, "--raw", "x", "-n", str(tokens), "-c", "512", "-s", str(seed), "--temp", "1.5",
                            "--top-k", "0", "--top-p", "1", "--min-p", "0", *arguments)
 
-    def ended(self, *arguments, runs=4):
+    def ended(self, *arguments, runs=2):
         """The texts of the answers that were not cut."""
         reports = [self.answer(*arguments, model=model, seed=seed) for model in (self.llama, self.gemma) for seed in range(runs)]
         texts = [r["text"] for r in reports if r["finish_reason"] == "stop"]
