@@ -47,7 +47,7 @@ class GrammarConstraint final : public WalkConstraint {
 
   // A terminal that goes on with any number of the slice's characters is enough, whatever follows it.
   size_t slice_of(uint32_t state) override {
-    size_t best = vocabulary()->slices().size();
+    size_t best = vocabulary()->text_slices().size();
     for (const GrammarMachine::Thread& t : machine_->threads(state)) best = std::min(best, slice_of_terminal(t.left));
     return best;
   }
@@ -68,13 +68,13 @@ class GrammarConstraint final : public WalkConstraint {
 
  private:
   size_t slice_of_terminal(RegexId id) {
-    const std::vector<JsonVocabulary::Slice>& slices = vocabulary()->slices();
+    const std::vector<TextSlice>& slices = vocabulary()->text_slices();
     const auto [it, is_new] = slice_of_.emplace(id, slices.size());
     if (!is_new) return it->second;
     RegexPool& pool = *grammar_->pool;
     const RegexPool::FreeRun run = pool.free_run(id);
     for (size_t i = 0; i < slices.size(); ++i) {
-      const JsonVocabulary::Slice& slice = slices[i];
+      const TextSlice& slice = slices[i];
       const bool long_enough = run.length == RegexPool::kUnbounded || run.length >= slice.longest;
       // A character that leads back to the same language may come any number of times.
       const auto free = [&](CharClassId c) {

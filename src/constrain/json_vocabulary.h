@@ -7,9 +7,11 @@
 
 #include <array>
 #include <memory>
+#include <mutex>
 #include <utility>
 #include <vector>
 
+#include "constrain/text_slices.h"
 #include "constrain/token_trie.h"
 
 namespace decant {
@@ -72,6 +74,11 @@ class JsonVocabulary {
   const std::vector<TokenClass>& classes() const { return classes_; }
   // All others that a string may take but endings(): those with an escape or a part of a character.
   const TokenTrie& odd_trie() const { return *odd_trie_; }
+  // The same vocabulary seen from text that is no JSON; made when it is first asked for.
+  const std::vector<TextSlice>& text_slices() const {
+    std::call_once(text_slices_made_, [this] { text_slices_ = make_text_slices(*trie_); });
+    return text_slices_;
+  }
   size_t bytes() const;
 
  private:
@@ -88,6 +95,8 @@ class JsonVocabulary {
   std::vector<EndingToken> ending_tokens_;
   std::vector<TokenClass> classes_;
   std::unique_ptr<TokenTrie> odd_trie_;
+  mutable std::once_flag text_slices_made_;
+  mutable std::vector<TextSlice> text_slices_;
 };
 
 }  // namespace decant

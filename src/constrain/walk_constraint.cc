@@ -212,9 +212,9 @@ void WalkConstraint::walk(const TokenTrie& trie, uint32_t begin, uint32_t end, u
 
 void WalkConstraint::walk_all(uint32_t state, TokenMask* mask) {
   const size_t slice = slice_of(state);
-  const bool whole = slice >= vocabulary_->slices().size();
-  const TokenTrie& trie = whole ? vocabulary_->trie() : *vocabulary_->slices()[slice].rest;
-  if (!whole) *mask |= vocabulary_->slices()[slice].mask;
+  const bool whole = slice >= vocabulary_->text_slices().size();
+  const TokenTrie& trie = whole ? vocabulary_->trie() : *vocabulary_->text_slices()[slice].rest;
+  if (!whole) *mask |= vocabulary_->text_slices()[slice].mask;
   walk(trie, 0, static_cast<uint32_t>(trie.nodes().size()), state, mask);
 }
 

@@ -47,7 +47,7 @@ class WalkConstraint : public Constraint {
   virtual uint32_t advance_special(uint32_t, TokenId) { return kDead; }
   virtual bool accepts(uint32_t state) = 0;
   // Which slice of the vocabulary may come as a whole; an index, or its size for none.
-  virtual size_t slice_of(uint32_t) { return vocabulary_->slices().size(); }
+  virtual size_t slice_of(uint32_t) { return vocabulary_->text_slices().size(); }
   virtual std::optional<std::string> completion_of(uint32_t state) = 0;
   // Sets the bits of a mask that has none.
   virtual void fill(uint32_t state, TokenMask* mask);
