@@ -486,6 +486,16 @@ void add_constraint(Adder& add, ConstraintOptions* c) {
        "template "
        "shows them",
        &c->tool_format);
+  add.flag("--finish", &c->finish, "draw only tokens behind which the rest of -n is enough to end the structure");
+  const CLI::Option* forced = add.value(
+      "--forced", "HOW",
+      "text that the structure forces: tokens, as the model would split it, or canonical, as the tokenizer does "
+      "(default: tokens)",
+      [=](CLI::Option* o, const std::string& value) {
+        if (value != "tokens" && value != "canonical") refuse(o, "tokens or canonical", value);
+        c->canonical = value == "canonical";
+      });
+  add.choices(forced, {"tokens", "canonical"});
 }
 
 Status check_constraint(const ConstraintOptions& c) {
@@ -495,6 +505,10 @@ Status check_constraint(const ConstraintOptions& c) {
     return Status::invalid_argument("--lenient needs --json-schema or --tools");
   if (c.tools.empty() && (!c.tool_format.empty() || c.tool_choice != "auto"))
     return Status::invalid_argument("--tool-{} needs --tools", c.tool_format.empty() ? "choice" : "format");
+  const bool is_constrained = has_others || (!c.tools.empty() && c.tool_choice != "none");
+  if ((c.finish || c.canonical) && !is_constrained)
+    return Status::invalid_argument("{} needs an option of structure, such as --json-schema",
+                                    c.finish ? "--finish" : "--forced canonical");
   if (!c.tools.empty() && has_others && c.tool_choice != "none") {
     return Status::invalid_argument(
         "--tools says what the answer looks like; leave out the other options of structure, or add --tool-choice none");
@@ -530,6 +544,10 @@ std::function<Result<Command>()> define_run(Adder& add) {
   add_sampling(add, &o->answer);
   return [o]() -> Result<Command> {
     DECANT_TRY_STATUS(check_constraint(o->constraint));
+    if (o->constraint.finish && o->answer.predict <= 0)
+      return Status::invalid_argument("--finish needs the number of tokens: -n");
+    if (o->constraint.canonical && o->logprobs >= 0)
+      return Status::invalid_argument("--forced canonical draws no tokens, so that --logprobs has nothing to show");
     if (o->logprobs >= 0 && o->json.empty())
       return Status::invalid_argument("--logprobs needs --json FILE (or --json -)");
     if (o->raw && o->answer.system) {

@@ -65,6 +65,8 @@ struct ConstraintOptions {
   std::vector<std::string> not_choices;   // --not-choice
   std::string tools;                      // --tools: a JSON file, or ""
   std::string tool_choice = "auto";       // --tool-choice: auto, required, none or the name of a tool
+  bool finish = false;                    // --finish: the answer ends within -n tokens
+  bool canonical = false;                 // --forced canonical
   std::string tool_format;                // --tool-format; "": what the chat template speaks of
 };
 

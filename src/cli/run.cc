@@ -109,6 +109,13 @@ Status run(const RunOptions& options) {
   request.n_logprobs = options.logprobs;
   DECANT_TRY(request.constraint, make_constraint(options.constraint, *session.tokenizer, tools,
                                                  template_text(options, *session.tokenizer)));
+  request.finish_in_time = options.constraint.finish;
+  if (options.constraint.canonical) {
+    request.canonical = [tokenizer = session.tokenizer](std::string_view forced) {
+      Result<std::vector<TokenId>> tokens = tokenizer->encode(forced, {.add_special = false, .parse_special = false});
+      return tokens.ok() ? *std::move(tokens) : std::vector<TokenId>();
+    };
+  }
   const std::shared_ptr<Constraint> constraint = request.constraint;
   const size_t warnings = constraint ? constraint->warnings().size() : 0;
 

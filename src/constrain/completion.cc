@@ -13,6 +13,7 @@ namespace {
 
 constexpr int kFuel = 4000;          // states that one search visits
 constexpr int kSlack = 64;           // tokens that are left when a mask begins to lead to the end
+constexpr size_t kMaxForcedText = 1024;  // bytes
 constexpr size_t kMaxLength = 4096;  // bytes of a completion
 
 const std::array<int, 256>& costs() {
@@ -31,6 +32,26 @@ const std::array<int, 256>& costs() {
 
 }  // namespace
 
+std::string forced_text(Constraint& constraint, const ConstraintState& state) {
+  std::string text;
+  ConstraintState at = state;
+  while (text.size() < kMaxForcedText && !constraint.accepting(at)) {
+    std::optional<ConstraintState> only;
+    uint8_t byte = 0;
+    for (int b = 0; b < 256; ++b) {
+      std::optional<ConstraintState> next = constraint.step(at, static_cast<uint8_t>(b));
+      if (!next) continue;
+      if (only) return text;
+      only = std::move(next);
+      byte = static_cast<uint8_t>(b);
+    }
+    if (!only) return text;
+    text += static_cast<char>(byte);
+    at = *std::move(only);
+  }
+  return text;
+}
+
 int completion_cost(uint8_t byte) { return costs()[byte]; }
 
 std::optional<int> count_tokens(const TokenTrie& trie, std::string_view text) {
@@ -47,7 +68,8 @@ std::optional<int> count_tokens(const TokenTrie& trie, std::string_view text) {
 std::optional<std::string> search_completion(
     const ConstraintState& state,
     const std::function<std::optional<ConstraintState>(const ConstraintState&, uint8_t)>& next,
-    const std::function<bool(const ConstraintState&)>& ends, int fuel, bool* exhausted) {
+    const std::function<bool(const ConstraintState&)>& ends,
+    const std::function<int(const ConstraintState&, uint8_t)>& cost, int fuel) {
   struct Node {
     int cost;
     int64_t order;  // of two that cost the same the first one made
@@ -64,7 +86,6 @@ std::optional<std::string> search_completion(
   std::unordered_set<const void*> seen = {state.value()};
   std::priority_queue<Node> queue;
   queue.push({0, 0, 0});
-  if (exhausted != nullptr) *exhausted = false;
   while (!queue.empty()) {
     const Node node = queue.top();
     queue.pop();
@@ -74,16 +95,15 @@ std::optional<std::string> search_completion(
       std::reverse(text.begin(), text.end());
       return text;
     }
-    if (--fuel < 0 || places[node.at].length >= kMaxLength) {
-      if (exhausted != nullptr) *exhausted = true;
-      if (fuel < 0) break;
-      continue;
-    }
+    if (--fuel < 0) break;
+    if (places[node.at].length >= kMaxLength) continue;
     for (int b = 0; b < 256; ++b) {
+      const int byte_cost = cost(places[node.at].state, static_cast<uint8_t>(b));
+      if (byte_cost < 0) continue;
       const std::optional<ConstraintState> to = next(places[node.at].state, static_cast<uint8_t>(b));
       if (!to || !seen.insert(to->value()).second) continue;
       places.push_back({*to, node.at, places[node.at].length + 1, static_cast<uint8_t>(b)});
-      queue.push({node.cost + completion_cost(static_cast<uint8_t>(b)), static_cast<int64_t>(places.size()),
+      queue.push({node.cost + byte_cost, static_cast<int64_t>(places.size()),
                   places.size() - 1});
     }
   }
@@ -93,8 +113,11 @@ std::optional<std::string> search_completion(
 std::optional<std::string> Constraint::completion(const ConstraintState& state) {
   return search_completion(
       state, [&](const ConstraintState& s, uint8_t byte) { return step(s, byte); },
-      [&](const ConstraintState& s) { return accepting(s); }, kFuel);
+      [&](const ConstraintState& s) { return accepting(s); },
+      [&](const ConstraintState& s, uint8_t byte) { return search_cost(s, byte); }, kFuel);
 }
+
+int Constraint::search_cost(const ConstraintState&, uint8_t byte) { return completion_cost(byte); }
 
 std::optional<int> Constraint::tokens_to_end(const ConstraintState& state) {
   const std::optional<std::string> text = completion(state);

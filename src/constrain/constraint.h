@@ -50,7 +50,9 @@ class Constraint {
   // A text after which the answer may end: the shortest one in bytes for regular expressions and grammars, for others
   // what a bounded search finds. nullopt where none was found.
   virtual std::optional<std::string> completion(const ConstraintState& state);
-  // Whether that takes microseconds and not a search.
+  // What a byte behind the state costs that search; below 0: it is not tried.
+  virtual int search_cost(const ConstraintState& state, uint8_t byte);
+  // Whether a completion takes microseconds and not a search.
   virtual bool completes_fast() const { return false; }
   // Tokens that spell the completion, each as long as possible.
   virtual std::optional<int> tokens_to_end(const ConstraintState& state);

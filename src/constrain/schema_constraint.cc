@@ -7,6 +7,7 @@
 #include <mutex>
 #include <unordered_map>
 
+#include "constrain/completion.h"
 #include "constrain/json_machine.h"
 #include "constrain/string_masks.h"
 
@@ -86,6 +87,24 @@ class SchemaConstraint final : public Constraint {
     return mask;
   }
 
+  // White space is never needed, and names that the schema mentions are more likely asked for than others.
+  int search_cost(const ConstraintState& state, uint8_t byte) override {
+    const JsonState& s = of(state);
+    const bool in_text = s.phase == JsonPhase::kString || s.phase == JsonPhase::kName;
+    if (!in_text && (byte == ' ' || byte == '\n' || byte == '\t' || byte == '\r')) return -1;
+    if (s.phase != JsonPhase::kName || s.cursor.kind != CharCursor::Kind::kBetween) return completion_cost(byte);
+    const std::lock_guard lock(mutex_);
+    bool mentioned = false;
+    for (const JsonThread& t : s.threads) {
+      const std::vector<std::string>& names = machine_.language().object(t.frame->shape).names;
+      for (uint32_t i = t.a; i < t.b; ++i) {
+        const auto next = static_cast<uint8_t>(t.c < names[i].size() ? names[i][t.c] : '"');
+        if (next == byte) return 1;
+        mentioned = true;
+      }
+    }
+    return completion_cost(byte) + (mentioned ? 40 : 0);
+  }
   const TokenTrie& trie() const override { return vocabulary_->trie(); }
   std::vector<std::string> warnings() const override { return schema_->warnings(); }
   size_t bytes() const override {

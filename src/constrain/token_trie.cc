@@ -13,6 +13,13 @@ int64_t TokenMask::count() const {
                          [](int64_t n, uint64_t w) { return n + std::popcount(w); });
 }
 
+TokenId TokenMask::first() const {
+  for (size_t w = 0; w < words_.size(); ++w) {
+    if (words_[w] != 0) return static_cast<TokenId>(w * 64 + static_cast<size_t>(std::countr_zero(words_[w])));
+  }
+  return -1;
+}
+
 TokenTrie::TokenTrie(const Tokenizer& tokenizer) : vocab_size_(tokenizer.vocab_size()) {
   std::vector<std::string> texts(static_cast<size_t>(vocab_size_));
   for (TokenId t = 0; t < vocab_size_; ++t) {

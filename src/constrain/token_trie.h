@@ -42,6 +42,7 @@ class TokenMask {
     return *this;
   }
   int64_t count() const;
+  TokenId first() const;  // -1 if there is none
   bool operator==(const TokenMask&) const = default;
   std::span<const uint64_t> words() const { return words_; }
 

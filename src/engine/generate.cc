@@ -5,7 +5,10 @@
 #include <algorithm>
 #include <bit>
 #include <chrono>
+#include <cmath>
 #include <optional>
+
+#include "constrain/completion.h"
 
 namespace decant {
 
@@ -22,6 +25,10 @@ std::string_view finish_reason_name(FinishReason reason) {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+
+constexpr size_t kMaxForced = 256;  // tokens in one chunk without the model
+constexpr int kSlack = 64;          // tokens to spare from which on masks have only what fits
+constexpr int kOtherDraws = 8;      // after draws that do not fit
 
 double seconds_between(Clock::time_point from, Clock::time_point to) {
   return std::chrono::duration<double>(to - from).count();
@@ -72,7 +79,7 @@ class Running {
     return static_cast<int64_t>(request_.prompt.size() - std::min(fed_, request_.prompt.size()));
   }
 
-  // The next rows: at most `limit` (>= 1) prompt tokens, or the last drawn token.
+  // The next rows: at most `limit` (>= 1) prompt tokens, or the last drawn token and those forced behind it.
   Slice slice(int limit) {
     overlays_.clear();
     for (const auto& overlay : request_.overlays) overlays_.push_back(overlay.get());
@@ -84,9 +91,9 @@ class Running {
         s.logits = {static_cast<int32_t>(rows_ - 1)};
       }
     } else {
-      rows_ = 1;
-      s.tokens = {&last_, 1};
-      s.logits = {0};
+      rows_ = std::min(static_cast<size_t>(limit), new_.size() - new_fed_);
+      s.tokens = std::span<const TokenId>(new_).subspan(new_fed_, rows_);
+      if (new_fed_ + rows_ == new_.size()) s.logits = {static_cast<int32_t>(rows_ - 1)};
     }
     return s;
   }
@@ -94,7 +101,7 @@ class Running {
   // After the slice ran; `logits` is empty while the prompt is not finished.
   void observe(std::span<const float> logits) {
     const bool was_prefill = in_prefill();
-    fed_ += rows_;
+    (was_prefill ? fed_ : new_fed_) += rows_;
     if (was_prefill && !in_prefill()) {
       first_ = Clock::now();
       result_.prefill_seconds = seconds_between(begin_, first_);
@@ -121,36 +128,126 @@ class Running {
 
  private:
   void draw(std::span<const float> logits) {
-    const auto position = static_cast<uint32_t>(request_.prompt.size() + result_.tokens.size());
+    new_.clear();
+    new_fed_ = 0;
     if (request_.constraint && !fill_mask(logits.size())) {
       start_answer();
       if (!mask_failure_.ok()) return fail(mask_failure_);
       return finish(FinishReason::kStop);
     }
     if (!mask_failure_.ok()) return fail(mask_failure_);
-    Result<Draw> drawn = sampler_->draw(logits, state_, position, request_.sample, request_.n_logprobs, mask_);
-    if (!drawn.ok()) return fail(std::move(drawn).status());
-    start_answer();
-    const TokenId token = drawn->token;
-    if (std::find(request_.end_tokens.begin(), request_.end_tokens.end(), token) != request_.end_tokens.end()) {
-      return finish(FinishReason::kStop);
+    for (int attempt = 0;; ++attempt) {
+      const auto position = static_cast<uint32_t>(request_.prompt.size() + result_.tokens.size());
+      Result<Draw> drawn = sampler_->draw(logits, state_, position, request_.sample, request_.n_logprobs, mask_);
+      if (!drawn.ok()) return fail(std::move(drawn).status());
+      if (is_end(drawn->token)) {
+        start_answer();
+        return finish(FinishReason::kStop);
+      }
+      ConstraintState next;
+      if (request_.constraint) {
+        Result<ConstraintState> advanced = request_.constraint->advance(constraint_state_, drawn->token);
+        if (!advanced.ok()) return fail(std::move(advanced).status());
+        next = *std::move(advanced);
+        if (!fits(next)) {
+          // Another one; after some of them only what leads straight to the end.
+          if (attempt < kOtherDraws) {
+            mask_[static_cast<size_t>(drawn->token)] = 0;
+            if (std::find(mask_.begin(), mask_.end(), 1) != mask_.end()) continue;
+          }
+          tight_ = true;
+          if (!fill_mask(logits.size())) {
+            start_answer();
+            return finish(FinishReason::kStop);
+          }
+          continue;
+        }
+        constraint_state_ = std::move(next);
+      }
+      start_answer();
+      if (take(*std::move(drawn))) take_forced();
+      return;
     }
-    state_ = sampler_->advance(state_, *drawn);
-    if (request_.constraint) {
-      Result<ConstraintState> next = request_.constraint->advance(constraint_state_, token);
-      if (!next.ok()) return fail(std::move(next).status());
-      constraint_state_ = *std::move(next);
+  }
+
+  bool is_end(TokenId token) const {
+    return std::find(request_.end_tokens.begin(), request_.end_tokens.end(), token) != request_.end_tokens.end();
+  }
+
+  // The token joins the answer; the constraint's state is the one behind it. False if it was the last.
+  bool take(Draw drawn) {
+    state_ = sampler_->advance(state_, drawn);
+    result_.tokens.push_back(drawn.token);
+    new_.push_back(drawn.token);
+    if (request_.n_logprobs >= 0) result_.draws.push_back(drawn);
+    if (request_.on_token && !request_.on_token(drawn)) {
+      finish(FinishReason::kStop);
+    } else if (request_.max_tokens > 0 && result_.tokens.size() >= static_cast<size_t>(request_.max_tokens)) {
+      finish(FinishReason::kLength);
+    } else if (request_.prompt.size() + result_.tokens.size() > static_cast<size_t>(engine_.options().context)) {
+      finish(FinishReason::kLength);  // the token just drawn no longer fits
     }
-    result_.tokens.push_back(token);
-    if (request_.n_logprobs >= 0) result_.draws.push_back(*drawn);
-    last_ = token;
-    if (request_.on_token && !request_.on_token(*drawn)) return finish(FinishReason::kStop);
-    if (request_.max_tokens > 0 && result_.tokens.size() >= static_cast<size_t>(request_.max_tokens)) {
-      return finish(FinishReason::kLength);
+    return !done_;
+  }
+
+  // Tokens that need no model: the only one of a mask, and text that has to come, in its canonical tokens.
+  void take_forced() {
+    if (!request_.constraint || request_.n_logprobs >= 0) return;
+    Constraint& constraint = *request_.constraint;
+    while (!done_ && new_.size() < kMaxForced && !constraint.accepting(constraint_state_)) {
+      std::vector<TokenId> tokens;
+      if (request_.canonical) tokens = canonical_tokens();
+      if (tokens.empty()) {
+        const std::shared_ptr<const TokenMask> mask = constraint.mask(constraint_state_);
+        if (mask->count() == 1) tokens = {mask->first()};
+      }
+      if (tokens.empty()) return;
+      for (const TokenId token : tokens) {
+        if (is_forbidden(token) || is_end(token)) return;
+        Result<ConstraintState> next = constraint.advance(constraint_state_, token);
+        if (!next.ok() || !fits(*next)) return;
+        constraint_state_ = *std::move(next);
+        if (!take({.token = token})) return;
+      }
     }
-    if (request_.prompt.size() + result_.tokens.size() > static_cast<size_t>(engine_.options().context)) {
-      return finish(FinishReason::kLength);  // the token just drawn no longer fits
+  }
+
+  // The text that has to come here, in tokens of its own; without the last one where it could go on.
+  std::vector<TokenId> canonical_tokens() {
+    const TokenTrie& trie = request_.constraint->trie();
+    const std::string text = forced_text(*request_.constraint, constraint_state_);
+    if (text.empty()) return {};
+    std::vector<TokenId> tokens = request_.canonical(text);
+    std::string spelled;
+    for (const TokenId token : tokens) {
+      if (token < 0 || token >= trie.vocab_size()) return {};
+      spelled += trie.bytes_of(token);
     }
+    if (spelled != text || tokens.empty()) return {};  // a tokenizer that puts a space before the text, for one
+    const uint32_t node = trie.find(trie.bytes_of(tokens.back()));
+    if (node < trie.nodes().size() && trie.nodes()[node].end > node + 1) tokens.pop_back();
+    return tokens;
+  }
+
+  // Tokens that the sampler never draws are not forced either: it says what is wrong.
+  bool is_forbidden(TokenId token) const {
+    const auto& bias = request_.sampler.logit_bias;
+    return std::any_of(bias.begin(), bias.end(),
+                       [&](const auto& b) { return b.first == token && b.second == -INFINITY; });
+  }
+
+  // finish_in_time: tokens that may still be drawn; -1 if there is no limit.
+  int tokens_left() const {
+    if (!request_.finish_in_time || request_.max_tokens <= 0) return -1;
+    const int drawn = static_cast<int>(result_.tokens.size());
+    const int room = engine_.options().context + 1 - static_cast<int>(request_.prompt.size());
+    return std::min(request_.max_tokens, room) - drawn;
+  }
+  // Whether the tokens behind the next one are enough to end from `next`; what is not known counts as enough.
+  bool fits(const ConstraintState& next) {
+    const int left = tokens_left();
+    if (left < 0 || tight_) return true;
+    return request_.constraint->tokens_to_end(next).value_or(0) <= left - 1;
   }
 
   void start_answer() {
@@ -162,7 +259,14 @@ class Running {
   // What may come next, for the sampler; false if nothing may but the end.
   bool fill_mask(size_t vocab_size) {
     mask_.assign(vocab_size, 0);
-    const std::shared_ptr<const TokenMask> allowed = request_.constraint->mask(constraint_state_);
+    std::shared_ptr<const TokenMask> allowed;
+    if (const int left = tokens_left(); left >= 0) {
+      const std::optional<int> needed = request_.constraint->tokens_to_end(constraint_state_);
+      if (tight_ || (needed && left <= *needed + kSlack)) {
+        allowed = request_.constraint->mask_within(constraint_state_, tight_ ? needed.value_or(0) : left);
+      }
+    }
+    if (!allowed) allowed = request_.constraint->mask(constraint_state_);
     const std::span<const uint64_t> words = allowed->words();
     bool any = false;
     for (size_t w = 0; w < words.size(); ++w) {
@@ -194,7 +298,9 @@ class Running {
   size_t fed_ = 0;   // tokens of the sequence that are in the cache
   size_t rows_ = 0;  // of the slice in flight
   std::vector<const Overlay*> overlays_;
-  TokenId last_ = -1;
+  std::vector<TokenId> new_;  // drawn since the last logits
+  size_t new_fed_ = 0;        // of them, that are in the cache
+  bool tight_ = false;        // finish_in_time: nothing but the way to the end is left
   Clock::time_point begin_, first_;
 };
 
@@ -245,7 +351,7 @@ class Batch {
       for (size_t i = 0; i < running_.size() && rows > 0; ++i) {
         Running& r = running_[i];
         if (r.done() || r.in_prefill() != prefill) continue;
-        slices_.push_back(r.slice(std::min(chunk, rows)));
+        slices_.push_back(r.slice(prefill ? std::min(chunk, rows) : rows));
         chosen_.push_back(i);
         rows -= static_cast<int>(slices_.back().tokens.size());
       }

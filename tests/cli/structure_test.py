@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """decant run --regex, --grammar, --choice and combinations: whatever a model draws, what ends is in the language."""
 
+import json
 import re
 
 import harness
@@ -63,6 +64,21 @@ class StructureTest(harness.CliTest):
         for text in self.ended("--grammar", 'root ::= "(" root ")" | "x"', "--not-choice", "x", "--regex", ".{1,9}"):
             self.assertIn(text, ["(" * n + "x" + ")" * n for n in range(1, 5)])
 
+    def test_answers_end_in_time(self):
+        for arguments in (("--grammar", 'root ::= "(" root* ")" | [a-z]+ "."'), ("--json-schema", '{"type": "array", "items": {"type": "string"}, "minItems": 1}')):
+            for seed in range(2):
+                report = self.answer("--finish", *arguments, tokens=12, seed=seed)
+                self.assertEqual(report["finish_reason"] if len(report["tokens"]) < 12 else "stop", "stop")
+                text = report["text"]
+                self.assertTrue(text.endswith("]") and json.loads(text) if arguments[0] == "--json-schema" else
+                                text.endswith(".") or text.count("(") == text.count(")"), text)
+
+    def test_forced_text_in_canonical_tokens(self):
+        forced = "some forced text, again"
+        report = self.answer("--regex", f"[ab]{forced}[ab]", "--forced", "canonical", tokens=200)
+        self.assertEqual(report["text"][1:-1], forced)
+        self.assertEqual(self.answer("--regex", f"[ab]{forced}[ab]", tokens=200)["text"][1:-1], forced)
+
     def test_refusals_name_option_and_place(self):
         run = ("run", "-m", self.llama, "x")
         self.refuse(FAILURE, ["--regex", "offset 1"], *run, "--regex", "a(")
@@ -73,6 +89,9 @@ class StructureTest(harness.CliTest):
         self.refuse(FAILURE, ["no text is allowed"], *run, "--choice", "a", "--regex", "b")
         self.refuse(FAILURE, ["no text is allowed by all"], *run, "--grammar", 'root ::= "a" root | "a"', "--regex", "b+")
         self.refuse(USAGE, ["--choice"], *run, "--choice", "")
+        self.refuse(USAGE, ["--finish", "-n"], *run, "--finish", "--regex", "a")
+        self.refuse(USAGE, ["--finish", "--json-schema"], *run, "--finish", "-n", "5")
+        self.refuse(USAGE, ["--forced", "tokens or canonical"], *run, "--forced", "x", "--regex", "a")
         self.refuse(USAGE, ["--lenient"], *run, "--lenient", "--regex", "a")
 
 

@@ -1,0 +1,154 @@
+// SPDX-FileCopyrightText: The Decant authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// Constraints in generate(): forced tokens and text, and answers that end in time.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "constrain/compile.h"
+#include "engine/generate.h"
+#include "formats/gguf.h"
+#include "testing/tiny_model.h"
+
+namespace decant {
+namespace {
+
+using Kind = ConstraintSpec::Kind;
+
+class ConstraintTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    bytes_ = testing::make_tiny_model({}).serialize();
+    device_ = *make_cpu_device(1);
+    const auto file = GgufFile::parse(bytes_, "tiny.gguf");
+    ASSERT_TRUE(file.ok());
+    model_ = *Model::load(*file, *device_);
+    engine_ = *Engine::create(model_, {.context = 512, .max_rows = 16});
+    texts_.resize(static_cast<size_t>(model_->config().vocab_size));
+    for (size_t i = 10; i < 10 + 95; ++i) texts_[i] = std::string(1, static_cast<char>(' ' + (i - 10)));
+    const char* const longer[] = {"hello", "hell", "lo wor", "ld", "he", "llo", " world", "ab", "aaaa", "12", "\", ", "{\"", "\": "};
+    for (size_t i = 0; i < std::size(longer); ++i) texts_[120 + i] = longer[i];
+    const std::vector<std::string_view> views(texts_.begin(), texts_.end());
+    vocabulary_ = std::make_shared<const JsonVocabulary>(std::make_shared<const TokenTrie>(views));
+  }
+
+  std::shared_ptr<Constraint> constraint(Kind kind, const std::string& text) {
+    auto made = compile_constraint({.kind = kind, .text = text, .name = "test"}, vocabulary_);
+    EXPECT_TRUE(made.ok()) << made.status().message();
+    return *made;
+  }
+  GenerateRequest request(std::shared_ptr<Constraint> constraint, int max_tokens, uint64_t seed) const {
+    GenerateRequest r;
+    r.prompt = {5, 6, 7};
+    r.sampler.temperature = 1.5f;
+    r.sampler.top_k = 0;
+    r.sampler.top_p = 1;
+    r.sampler.min_p = 0;
+    r.sampler.seed = seed;
+    r.max_tokens = max_tokens;
+    r.end_tokens = {2};
+    r.constraint = std::move(constraint);
+    return r;
+  }
+  GenerateResult run(GenerateRequest r) { return generate(*engine_, {&r, 1}).front(); }
+  std::string text_of(const GenerateResult& result) const {
+    std::string text;
+    for (const TokenId t : result.tokens) text += texts_[static_cast<size_t>(t)];
+    return text;
+  }
+
+  std::vector<uint8_t> bytes_;
+  std::unique_ptr<Device> device_;
+  std::shared_ptr<const Model> model_;
+  std::unique_ptr<Engine> engine_;
+  std::vector<std::string> texts_;
+  std::shared_ptr<const JsonVocabulary> vocabulary_;
+};
+
+// Log-probabilities ask the model at every token; without them forced ones are taken in chunks.
+TEST_F(ConstraintTest, ForcedTokensAreTheSameTokensInFewerSteps) {
+  const auto c = constraint(Kind::kGbnf, "root ::= [ab] \"|Zq-Zq-Zq-Zq-Zq-Zq|\" [ab] \"|x\" [0-9]{3} \"!\" ([ab] root)?");
+  for (uint64_t seed = 0; seed < 8; ++seed) {
+    GenerateRequest every = request(c, 80, seed), chunks = request(c, 80, seed);
+    every.n_logprobs = 0;
+    const GenerateResult a = run(std::move(every)), b = run(std::move(chunks));
+    ASSERT_TRUE(a.status.ok()) << a.status.message();
+    ASSERT_TRUE(b.status.ok()) << b.status.message();
+    EXPECT_EQ(a.tokens, b.tokens);
+    EXPECT_EQ(a.finish, b.finish);
+    EXPECT_GT(a.tokens.size(), 20u);
+  }
+  // All that is limited stays so: max_tokens, the callback's stop, the context.
+  EXPECT_EQ(run(request(c, 7, 1)).tokens.size(), 7u);
+  GenerateRequest stopped = request(c, 80, 1);
+  int seen = 0;
+  stopped.on_token = [&](const Draw&) { return ++seen < 5; };
+  EXPECT_EQ(run(std::move(stopped)).tokens.size(), 5u);
+  EXPECT_EQ(seen, 5);
+  GenerateRequest forbidden = request(c, 80, 1);
+  forbidden.sampler.logit_bias = {{10 + 'q' - ' ', -INFINITY}};
+  EXPECT_EQ(run(std::move(forbidden)).finish, FinishReason::kError);
+}
+
+TEST_F(ConstraintTest, ForcedTextIsTakenInItsCanonicalTokens) {
+  const auto c = constraint(Kind::kPattern, "[xy]hello world[xy]");
+  const auto canonical = [&](std::string_view text) {
+    EXPECT_EQ(text, "hello world");
+    return std::vector<TokenId>{120, 126};  // "hello", " world"
+  };
+  bool other = false;
+  for (uint64_t seed = 0; seed < 8; ++seed) {
+    GenerateRequest r = request(c, 30, seed);
+    r.canonical = canonical;
+    const GenerateResult result = run(std::move(r));
+    ASSERT_EQ(result.tokens.size(), 4u);
+    EXPECT_EQ(result.tokens[1], 120);
+    EXPECT_EQ(result.tokens[2], 126);
+    const GenerateResult plain = run(request(c, 30, seed));
+    other = other || plain.tokens.size() != 4;
+    EXPECT_EQ(text_of(plain).substr(1, 11), "hello world");
+  }
+  EXPECT_TRUE(other) << "the model spells it in its own way otherwise";
+  // What a longer token could begin with stays with the model; what spells another text is not taken at all.
+  const auto cut = constraint(Kind::kPattern, "[xy]hell[xyo]");
+  GenerateRequest r = request(cut, 30, 1);
+  r.canonical = [](std::string_view) { return std::vector<TokenId>{121}; };
+  EXPECT_TRUE(run(std::move(r)).status.ok());
+  r = request(c, 30, 1);
+  r.canonical = [](std::string_view) { return std::vector<TokenId>{10, 120, 126}; };
+  EXPECT_EQ(text_of(run(std::move(r))).substr(1, 11), "hello world");
+}
+
+TEST_F(ConstraintTest, AnswersEndInTime) {
+  const std::pair<Kind, std::string> cases[] = {
+      {Kind::kPattern, "a+b(c|dddd)*e"},
+      {Kind::kGbnf, "root ::= \"(\" root* \")\" | [a-z]+"},
+      {Kind::kJsonSchema, R"({"type":"object","properties":{"a":{"type":"string"},"list":{"type":"array","items":{"$ref":"#"}}},"required":["a","list"]})"},
+  };
+  for (const auto& [kind, text] : cases) {
+    SCOPED_TRACE(text);
+    const auto c = constraint(kind, text);
+    const std::optional<int> enough = c->tokens_to_end(c->start());
+    ASSERT_TRUE(enough.has_value());
+    int cut = 0;
+    for (uint64_t seed = 0; seed < 6; ++seed) {
+      for (const int more : {0, 3, 40}) {
+        GenerateRequest r = request(c, *enough + more, seed);
+        r.sampler.ignore_eos = false;
+        r.finish_in_time = true;
+        const GenerateResult result = run(std::move(r));
+        ASSERT_TRUE(result.status.ok()) << result.status.message();
+        ConstraintState state = c->start();
+        for (const TokenId t : result.tokens) state = *c->advance(state, t);
+        EXPECT_TRUE(c->accepting(state)) << text_of(result) << " " << *enough + more;
+        const GenerateResult plain = run(request(c, *enough + more, seed));
+        cut += plain.finish == FinishReason::kLength;
+      }
+    }
+    EXPECT_GT(cut, 0) << "without it some answers are cut";
+  }
+}
+
+}  // namespace
+}  // namespace decant
