@@ -50,6 +50,16 @@ class ExamplesTest(unittest.TestCase):
                     (steps,) = re.fullmatch(rb"\[40 tokens in (\d+) steps\]\n", found.stderr).groups()
                     self.assertLess(int(steps), 35)
 
+    def test_an_answer_of_a_grammar_ends_in_time(self):
+        grammar = 'root ::= "[" root* "]" | [a-z]+ "."'
+        for model in self.models.values():
+            answer, shortest, verdict = self.example("structure", model, "x", grammar, 9).stdout.decode().splitlines()
+            self.assertEqual(verdict, "whole")
+            self.assertRegex(answer, r"\A([a-z]+\.|\[.*\])\Z")
+            self.assertEqual(answer.count("["), answer.count("]"))
+            self.assertEqual(len(shortest), 2)
+        self.example("structure", self.models["llama"], "x", "root ::= a", 9, code=1)
+
     def test_one_beam_is_greedy_and_more_find_nothing_worse(self):
         model = self.models["llama"]
         one = self.example("beam_search", model, "in the end", 1, 12).stdout

@@ -19,8 +19,9 @@
 // a callback throws is kInternal. Other functions throw std::bad_alloc at most.
 #pragma once
 
-#include "decant/model.h"     // IWYU pragma: export
-#include "decant/sampling.h"  // IWYU pragma: export
-#include "decant/session.h"   // IWYU pragma: export
-#include "decant/status.h"    // IWYU pragma: export
-#include "decant/version.h"   // IWYU pragma: export
+#include "decant/model.h"      // IWYU pragma: export
+#include "decant/sampling.h"   // IWYU pragma: export
+#include "decant/session.h"    // IWYU pragma: export
+#include "decant/status.h"     // IWYU pragma: export
+#include "decant/structure.h"  // IWYU pragma: export
+#include "decant/version.h"    // IWYU pragma: export

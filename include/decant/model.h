@@ -89,6 +89,7 @@ class LanguageModel {
 
  private:
   friend class Adapter;
+  friend class CompiledStructure;
   friend class Session;
   friend class TokenSampler;
   struct Impl;

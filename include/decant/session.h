@@ -19,6 +19,7 @@
 #include "decant/model.h"
 #include "decant/sampling.h"
 #include "decant/status.h"
+#include "decant/structure.h"
 
 namespace decant {
 
@@ -59,6 +60,12 @@ struct CompletionRequest {
   // not computed again, what it holds beyond that is forgotten, and the answer stays in it: the turns of a chat.
   SequenceId sequence = -1;
   std::vector<Adapter> adapters;  // of the session's model
+  CompiledStructure structure;    // made for the session's model; empty: any text
+  // With a structure and max_tokens: only tokens are drawn behind which the rest of max_tokens is enough to end.
+  bool finish_in_time = false;
+  // With a structure: text that it forces comes in the tokenizer's own tokens, not in those that the model would draw:
+  // another distribution.
+  bool forced_canonical = false;
   // Called for every token as it is drawn, and at the end for text held back; false ends the request. May be empty.
   // It must not call the session or another one of the same model: these calls return kInvalidArgument.
   std::function<bool(const Piece& piece)> on_piece;

@@ -319,6 +319,50 @@ TEST_F(ApiTest, CompletionsAreTheEnginesAndNeighboursChangeNothing) {
   EXPECT_EQ(s.free_tokens(), 512) << "sequences of ended requests are still there";
 }
 
+TEST_F(ApiTest, StructuresAreHonouredAndRefusedByName) {
+  Session s = session();
+  const auto answer = [&](const Structure& structure) {
+    const auto compiled = CompiledStructure::compile(*model_, structure);
+    EXPECT_TRUE(compiled.ok()) << compiled.status().message();
+    CompletionRequest r = request("x", 60);
+    r.sampling.ignore_eos = false;
+    r.structure = *compiled;
+    r.finish_in_time = true;
+    const Completion c = s.complete(std::move(r));
+    EXPECT_TRUE(c.status.ok()) << c.status.message();
+    return c.text;
+  };
+  EXPECT_EQ(answer(Structure::choice({"yes"})), "yes");
+  EXPECT_EQ(answer(Structure::regex("a{3}b")), "aaab");
+  EXPECT_EQ(answer(Structure::gbnf("root ::= \"x\" \"y\"")), "xy");
+  EXPECT_EQ(answer(Structure::lark("start: \"x\"~3")), "xxx");
+  EXPECT_EQ(answer(Structure::json_schema(R"({"const":12})")), "12");
+  EXPECT_FALSE(answer(Structure::json()).empty());
+  EXPECT_EQ(answer(Structure::all_of({Structure::choice({"a", "b"}), Structure::negated(Structure::regex("a"))})), "b");
+  const char* tools = R"([{"type":"function","function":{"name":"f"}}])";
+  EXPECT_EQ(
+      answer(Structure::tools(tools, {.required = true, .format = "hermes"})).rfind("<tool_call>\n{\"name\": \"f\"", 0),
+      0u);
+
+  const std::pair<Structure, const char*> wrong[] = {
+      {Structure::regex("("), "Structure::regex"},
+      {Structure::gbnf("root ::= a"), "line 1, column 10"},
+      {Structure::lark("start: a"), "Structure::lark"},
+      {Structure::all_of({}), "no constraint"},
+      {Structure::negated(Structure::gbnf("root ::= \"a\"")), "negated"},
+      {Structure::all_of({Structure::tools(tools, {}), Structure::json()}), "not combined"},
+      {Structure::tools(tools, {.format = "x"}), "hermes"},
+  };
+  for (const auto& [structure, part] : wrong) {
+    const auto compiled = CompiledStructure::compile(*model_, structure);
+    ASSERT_FALSE(compiled.ok()) << part;
+    EXPECT_NE(compiled.status().message().find(part), std::string::npos) << compiled.status().message();
+  }
+  CompiledStructure none;
+  EXPECT_TRUE(none.empty());
+  EXPECT_TRUE(none.warnings().empty());
+}
+
 TEST_F(ApiTest, AFailedRequestEndsAloneAndSaysWhy) {
   Session s = session({.context = 128});
   CompletionRequest empty, long_prompt = request("x"), bad_token = request("x"), bad_field = request("x"),

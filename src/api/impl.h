@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "constrain/compile.h"
 #include "decant/decant.h"
 #include "engine/engine.h"
 #include "model/model.h"
@@ -80,6 +81,23 @@ struct LanguageModel::Impl {
   std::shared_ptr<const Model> model;
   std::vector<TokenId> end_tokens;
   DeviceTurn turn;
+
+  // What structures share; made when the first one is compiled.
+  std::shared_ptr<const JsonVocabulary> vocabulary() {
+    std::call_once(vocabulary_made_, [this] {
+      vocabulary_ = std::make_shared<const JsonVocabulary>(std::make_shared<const TokenTrie>(*tokenizer));
+    });
+    return vocabulary_;
+  }
+
+ private:
+  std::once_flag vocabulary_made_;
+  std::shared_ptr<const JsonVocabulary> vocabulary_;
+};
+
+struct CompiledStructure::Impl {
+  std::shared_ptr<LanguageModel::Impl> model;
+  std::shared_ptr<Constraint> constraint;
 };
 
 struct Adapter::Impl {

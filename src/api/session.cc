@@ -368,6 +368,18 @@ std::vector<Completion> Session::complete(std::vector<CompletionRequest> request
         }
         next.overlays.push_back(adapter.impl_->overlay);
       }
+      if (const auto& structure = request.structure.impl_; failure.ok() && structure != nullptr) {
+        if (structure->model != impl.model.impl_)
+          failure = Status::make(Code::kInvalidArgument, "the structure was compiled for another model");
+        next.constraint = structure->constraint;
+        next.finish_in_time = request.finish_in_time;
+        if (request.forced_canonical) {
+          next.canonical = [&model](std::string_view forced) {
+            auto tokens = model.tokenizer->encode(forced, {.add_special = false, .parse_special = false});
+            return tokens.ok() ? *std::move(tokens) : std::vector<TokenId>();
+          };
+        }
+      }
       if (failure.ok() && request.sequence == -1) {
         next.sequence = impl.new_sequence();
         cleanup.own.push_back(next.sequence);

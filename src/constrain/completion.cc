@@ -11,10 +11,10 @@
 namespace decant {
 namespace {
 
-constexpr int kFuel = 4000;          // states that one search visits
-constexpr int kSlack = 64;           // tokens that are left when a mask begins to lead to the end
+constexpr int kFuel = 4000;              // states that one search visits
+constexpr int kSlack = 64;               // tokens that are left when a mask begins to lead to the end
 constexpr size_t kMaxForcedText = 1024;  // bytes
-constexpr size_t kMaxLength = 4096;  // bytes of a completion
+constexpr size_t kMaxLength = 4096;      // bytes of a completion
 
 const std::array<int, 256>& costs() {
   static const std::array<int, 256> table = [] {
@@ -103,8 +103,7 @@ std::optional<std::string> search_completion(
       const std::optional<ConstraintState> to = next(places[node.at].state, static_cast<uint8_t>(b));
       if (!to || !seen.insert(to->value()).second) continue;
       places.push_back({*to, node.at, places[node.at].length + 1, static_cast<uint8_t>(b)});
-      queue.push({node.cost + byte_cost, static_cast<int64_t>(places.size()),
-                  places.size() - 1});
+      queue.push({node.cost + byte_cost, static_cast<int64_t>(places.size()), places.size() - 1});
     }
   }
   return std::nullopt;

@@ -23,9 +23,9 @@ std::string forced_text(Constraint& constraint, const ConstraintState& state);
 // What a byte costs a search for an end: those that close something are tried before those that open or lengthen it.
 int completion_cost(uint8_t byte);
 
-// Looks for a text that leads from a state to one that `ends`, the one whose bytes cost the least first; bytes whose cost
-// is negative are not tried. `next` is the state after a byte, or nullopt. At most `fuel` states are visited, those that
-// are one value once.
+// Looks for a text that leads from a state to one that `ends`, the one whose bytes cost the least first; bytes whose
+// cost is negative are not tried. `next` is the state after a byte, or nullopt. At most `fuel` states are visited,
+// those that are one value once.
 std::optional<std::string> search_completion(
     const ConstraintState& state,
     const std::function<std::optional<ConstraintState>(const ConstraintState&, uint8_t)>& next,

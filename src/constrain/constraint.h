@@ -26,6 +26,7 @@ class ConstraintState {
   ConstraintState() = default;
   explicit ConstraintState(std::shared_ptr<const void> value) : value_(std::move(value)) {}
   const void* value() const { return value_.get(); }
+  const std::shared_ptr<const void>& shared() const { return value_; }
 
  private:
   std::shared_ptr<const void> value_;

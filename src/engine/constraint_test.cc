@@ -27,7 +27,8 @@ class ConstraintTest : public ::testing::Test {
     engine_ = *Engine::create(model_, {.context = 512, .max_rows = 16});
     texts_.resize(static_cast<size_t>(model_->config().vocab_size));
     for (size_t i = 10; i < 10 + 95; ++i) texts_[i] = std::string(1, static_cast<char>(' ' + (i - 10)));
-    const char* const longer[] = {"hello", "hell", "lo wor", "ld", "he", "llo", " world", "ab", "aaaa", "12", "\", ", "{\"", "\": "};
+    const char* const longer[] = {"hello", "hell", "lo wor", "ld",   "he",  "llo", " world",
+                                  "ab",    "aaaa", "12",     "\", ", "{\"", "\": "};
     for (size_t i = 0; i < std::size(longer); ++i) texts_[120 + i] = longer[i];
     const std::vector<std::string_view> views(texts_.begin(), texts_.end());
     vocabulary_ = std::make_shared<const JsonVocabulary>(std::make_shared<const TokenTrie>(views));
@@ -68,7 +69,8 @@ class ConstraintTest : public ::testing::Test {
 
 // Log-probabilities ask the model at every token; without them forced ones are taken in chunks.
 TEST_F(ConstraintTest, ForcedTokensAreTheSameTokensInFewerSteps) {
-  const auto c = constraint(Kind::kGbnf, "root ::= [ab] \"|Zq-Zq-Zq-Zq-Zq-Zq|\" [ab] \"|x\" [0-9]{3} \"!\" ([ab] root)?");
+  const auto c =
+      constraint(Kind::kGbnf, "root ::= [ab] \"|Zq-Zq-Zq-Zq-Zq-Zq|\" [ab] \"|x\" [0-9]{3} \"!\" ([ab] root)?");
   for (uint64_t seed = 0; seed < 8; ++seed) {
     GenerateRequest every = request(c, 80, seed), chunks = request(c, 80, seed);
     every.n_logprobs = 0;
@@ -124,7 +126,8 @@ TEST_F(ConstraintTest, AnswersEndInTime) {
   const std::pair<Kind, std::string> cases[] = {
       {Kind::kPattern, "a+b(c|dddd)*e"},
       {Kind::kGbnf, "root ::= \"(\" root* \")\" | [a-z]+"},
-      {Kind::kJsonSchema, R"({"type":"object","properties":{"a":{"type":"string"},"list":{"type":"array","items":{"$ref":"#"}}},"required":["a","list"]})"},
+      {Kind::kJsonSchema,
+       R"({"type":"object","properties":{"a":{"type":"string"},"list":{"type":"array","items":{"$ref":"#"}}},"required":["a","list"]})"},
   };
   for (const auto& [kind, text] : cases) {
     SCOPED_TRACE(text);

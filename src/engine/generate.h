@@ -42,12 +42,12 @@ struct GenerateRequest {
   // Where only one token may come it is taken without asking the model (unless log-probabilities are wanted): the same
   // tokens in fewer steps.
   std::shared_ptr<Constraint> constraint;
-  // Splits a text into tokens as the tokenizer would. Given, text that the constraint forces is taken in these tokens and
-  // not in those that the model would spell it with: another target distribution. The last token of such a text is left
-  // to the model where a longer one could take its place.
+  // Splits a text into tokens as the tokenizer would. Given, text that the constraint forces is taken in these tokens
+  // and not in those that the model would spell it with: another target distribution. The last token of such a text is
+  // left to the model where a longer one could take its place.
   std::function<std::vector<TokenId>(std::string_view text)> canonical;
-  // With a constraint and max_tokens: only tokens are drawn behind which the rest of max_tokens is enough to end, as far
-  // as completions are known (Constraint::tokens_to_end).
+  // With a constraint and max_tokens: only tokens are drawn behind which the rest of max_tokens is enough to end, as
+  // far as completions are known (Constraint::tokens_to_end).
   bool finish_in_time = false;
   // An existing sequence whose committed rows are the first tokens of `prompt` (a chat's history); -1: a new sequence.
   // The request's rows stay in it when it was given, so the next turn continues where this one ended.
