@@ -393,6 +393,21 @@ void make_schemas(Corpus* schemas, Corpus* regexes) {
   }
 }
 
+void make_grammars(Corpus* gbnf, Corpus* lark) {
+  const auto add = [](Corpus* corpus, const char* prefix, size_t number, std::string_view grammar,
+                      std::string_view text) {
+    const std::string joined = std::string(grammar) + std::string(1, 0) + std::string(text);
+    corpus->add(fmt::format("{}_{}", prefix, number), Bytes(joined.begin(), joined.end()));
+  };
+  add(gbnf, "gbnf", 0, "root ::= s \".\"\ns ::= s \"+\" t | t\nt ::= [0-9]+ | \"(\" s \")\" # sum\n", "1+(2+3).");
+  add(gbnf, "gbnf", 1, "root ::= (a | b){2,3} [^a-c\\n]? .\na ::= \"x\" b?\nb ::= \"\\u00e9\" | a", "xx\xC3\xA9");
+  add(gbnf, "gbnf", 2, "root ::= root root | \"a\" | n root\nn ::= n? ", "aaaa");
+  add(lark, "lark", 0,
+      "?start: s \".\"\ns: s \"+\" t -> add | t\nt: NUMBER | \"(\" s \")\"\n%import common.NUMBER\n%ignore \" \"",
+      "1 + (2+3).");
+  add(lark, "lark", 1, "start: [A] B~1..2 \"x\"i // c\nA.2: \"a\"..\"f\"\nB: /[^\\d\\s]\\w?/s", "abbX");
+}
+
 }  // namespace
 }  // namespace decant
 
@@ -405,7 +420,7 @@ int main(int argc, char** argv) {
   decant::Corpus gguf(folder + "/gguf"), tokenizer(folder + "/tokenizer"), divergence(folder + "/divergence"),
       safetensors(folder + "/safetensors"), hf_tokenizer(folder + "/hf_tokenizer"), hub(folder + "/hub"),
       jinja(folder + "/jinja"), checkpoint(folder + "/checkpoint"), adapter(folder + "/adapter"),
-      schema(folder + "/schema"), regex(folder + "/regex");
+      schema(folder + "/schema"), regex(folder + "/regex"), gbnf(folder + "/gbnf"), lark(folder + "/lark");
   decant::make_gguf(&gguf);
   decant::make_tokenizer(&tokenizer);
   decant::make_divergence(&divergence);
@@ -415,8 +430,9 @@ int main(int argc, char** argv) {
   decant::make_jinja(&jinja);
   decant::make_checkpoints(argv[2], &checkpoint, &adapter);
   decant::make_schemas(&schema, &regex);
-  for (const decant::Corpus* corpus :
-       {&gguf, &tokenizer, &divergence, &safetensors, &hf_tokenizer, &hub, &jinja, &checkpoint, &adapter}) {
+  decant::make_grammars(&gbnf, &lark);
+  for (const decant::Corpus* corpus : {&gguf, &tokenizer, &divergence, &safetensors, &hf_tokenizer, &hub, &jinja,
+                                       &checkpoint, &adapter, &schema, &regex, &gbnf, &lark}) {
     if (corpus->status().ok()) continue;
     std::fprintf(stderr, "make_corpus: %s\n", corpus->status().message().c_str());
     return 1;

@@ -122,6 +122,38 @@ TEST(GrammarConstraint, RecursionOfEveryKindIsFollowed) {
   EXPECT_FALSE(matches(*palindrome, "abab"));
 }
 
+// Where a terminal goes on with any character of a set, tokens of such characters need no walk; all others do.
+TEST(GrammarConstraint, MasksWithinRunsAreThoseOfTryingEveryToken) {
+  std::mt19937 random(9);
+  int64_t within = 0;
+  for (const char* text :
+       {"root ::= (\"{\" string \":\" string \"}\")*\nstring ::= \"\\\"\" [^\"\\\\]* \"\\\"\" \" \"?",
+        "root ::= [a-z]+ (\" + \" [a-z]+)*", "root ::= ([^\\n]* \"\\n\")+ \"x1\"",
+        "root ::= [A-Za-z_0-9]{1,} \"(\" root \")\" | [a-z] [0-9a-z]*", "root ::= .* \"))\"",
+        "root ::= [a-zA-Z0-9_./:-]{3,60} [é]*"}) {
+    SCOPED_TRACE(text);
+    const auto constraint = gbnf(text);
+    for (int run = 0; run < 20; ++run) {
+      ConstraintState state = constraint->start();
+      for (int n = 0; n < 20; ++n) {
+        const auto mask = constraint->mask(state);
+        std::vector<TokenId> allowed;
+        for (TokenId t = 0; t < static_cast<TokenId>(texts().size()); ++t) {
+          const std::string& token = texts()[static_cast<size_t>(t)];
+          std::optional<ConstraintState> at = state;
+          for (size_t i = 0; at && i < token.size(); ++i) at = constraint->step(*at, static_cast<uint8_t>(token[i]));
+          ASSERT_EQ(mask->test(t), at && !token.empty()) << token;
+          if (mask->test(t)) allowed.push_back(t);
+        }
+        within += allowed.size() > 20;
+        if (allowed.empty()) break;
+        state = *constraint->advance(state, allowed[random() % allowed.size()]);
+      }
+    }
+  }
+  EXPECT_GT(within, 500);
+}
+
 // Lists that recur on the right leave nothing on the stack, and one state is one value.
 TEST(GrammarConstraint, StatesRepeat) {
   for (const char* text :

@@ -54,7 +54,11 @@ std::vector<TextSlice> make_text_slices(const TokenTrie& trie) {
       slice.mask.set(t);
       slice.longest = std::max(slice.longest, length);
     }
-    slice.rest = std::make_unique<TokenTrie>(trie, slice.mask);
+    TokenMask rest(trie.vocab_size());
+    for (TokenId t = 0; t < trie.vocab_size(); ++t) {
+      if (!slice.mask.test(t)) rest.set(t);
+    }
+    slice.rest = std::make_unique<TokenTrie>(trie, rest);
     slices.push_back(std::move(slice));
   }
   return slices;

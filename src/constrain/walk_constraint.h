@@ -21,7 +21,9 @@ namespace decant {
 
 class WalkConstraint : public Constraint {
  public:
-  explicit WalkConstraint(std::shared_ptr<const JsonVocabulary> vocabulary) : vocabulary_(std::move(vocabulary)) {}
+  explicit WalkConstraint(std::shared_ptr<const JsonVocabulary> vocabulary) : vocabulary_(std::move(vocabulary)) {
+    vocabulary_->text_slices();  // so that no mask waits for them
+  }
 
   ConstraintState start() override;
   std::shared_ptr<const TokenMask> mask(const ConstraintState& state) override;
