@@ -10,7 +10,7 @@ namespace {
 constexpr size_t kMaxStates = 20'000;   // in a machine before it is full
 constexpr size_t kMaxStacks = 200'000;  //
 constexpr size_t kMaxExpressions = 4'000'000;
-constexpr int64_t kFuel = 2'000'000;  // entries of stacks, threads and productions that one mask may touch
+constexpr int64_t kFuel = 1'000'000;  // entries of stacks, threads and productions that one mask may touch
 constexpr int kMaxUniteDepth = 64;    // deeper stacks stay beside each other
 constexpr uint32_t kNone = CompiledGrammar::kNone;
 
