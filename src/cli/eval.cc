@@ -2,8 +2,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <nlohmann/json.hpp>
 
+#include "base/mapped_file.h"
 #include "cli/common.h"
 #include "cli/models.h"
+#include "constrain/token_trie.h"
 #include "eval/maskbench.h"
 #include "eval/schema_suite.h"
 #include "model/checkpoint.h"
@@ -21,17 +23,59 @@ std::string line_of(const char* name, const Percentiles& p, double scale) {
                      p.p50 / scale, p.p90 / scale, p.p99 / scale, p.p999 / scale, p.max / scale);
 }
 
+Status write_line(const Json& json, AtomicFile* file) {
+  const std::string line = json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+  return file->write({reinterpret_cast<const uint8_t*>(line.data()), line.size()});
+}
+
+// What another program needs to do the same work: a first line with the vocabulary, then a line for each schema.
+Json samples_head(const Tokenizer& tokenizer) {
+  const TokenTrie trie(tokenizer);
+  Json head{{"vocabulary", Json::array()}, {"end_tokens", Json::array()}};
+  for (TokenId t = 0; t < tokenizer.vocab_size(); ++t) {
+    std::string hex;
+    for (const char c : trie.bytes_of(t)) hex += fmt::format("{:02x}", static_cast<uint8_t>(c));
+    head["vocabulary"].push_back(std::move(hex));
+    if (tokenizer.is_end(t)) head["end_tokens"].push_back(t);
+  }
+  return head;
+}
+
+Json sample(const BenchmarkSchema& schema, const MaskbenchSchema& s) {
+  Json line{{"id", s.id},
+            {"schema", schema.text},
+            {"refused", s.refused.empty() ? Json(nullptr) : Json(s.refused)},
+            {"compile_us", s.compile_us},
+            {"first_mask_us", s.first_mask_us},
+            {"instances", Json::array()}};
+  for (const MaskbenchInstance& i : s.instances) {
+    line["instances"].push_back(
+        {{"valid", i.valid}, {"tokens", i.tokens}, {"mask_us", i.mask_us}, {"taken", i.taken}, {"whole", i.whole}});
+  }
+  return line;
+}
+
 Status maskbench(const EvalOptions& options, JsonReport* report) {
   DECANT_TRY(const std::string path, resolve_model(options.model));
   DECANT_TRY(const GgufFile file, open_model(path));
   DECANT_TRY(const std::shared_ptr<const Tokenizer> tokenizer, Tokenizer::from_gguf(file));
+  std::optional<AtomicFile> samples;
+  if (!options.samples.empty()) {
+    DECANT_TRY(AtomicFile created, AtomicFile::create(options.samples));
+    samples.emplace(std::move(created));
+    DECANT_TRY_STATUS(write_line(samples_head(*tokenizer), &*samples));
+  }
   Progress progress;
-  const auto show = [&](size_t done) {
-    if (done % 100 == 0) progress.show(fmt::format("{} schemas", done));
+  size_t finished = 0;
+  const auto done = [&](const BenchmarkSchema& schema, const MaskbenchSchema& s) -> Status {
+    if (++finished % 100 == 0) progress.show(fmt::format("{} schemas", finished));
+    if (!samples) return {};
+    return write_line(sample(schema, s), &*samples);
   };
-  Result<MaskbenchReport> run = run_maskbench(*tokenizer, options.data, options.every, show);
+  Result<MaskbenchReport> run = run_maskbench(*tokenizer, options.data, options.every, done);
   progress.clear();
   if (!run.ok()) return std::move(run).status();
+  if (samples) DECANT_TRY_STATUS(samples->commit());
   const MaskbenchReport& r = *run;
   Json json;
   json["summary"] = {{"schemas", r.schemas.size()},

@@ -681,6 +681,8 @@ std::function<Result<Command>()> define_eval(Adder& add) {
   add.integer("--every", &o->every, 1, 1000000, "take each N-th schema of MaskBench", "1");
   add.value("-m,--model", "MODEL", "whose vocabulary masks are for (default: smollm2)",
             [o](CLI::Option*, const std::string& text) { o->model = text; });
+  add.value("--samples", "FILE", "write MaskBench's vocabulary, schemas, tokens and times, one JSON a line, to FILE",
+            [o](CLI::Option*, const std::string& text) { o->samples = text; });
   add_json(add, &o->json);
   return command_of(o);
 }

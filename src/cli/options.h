@@ -133,7 +133,8 @@ struct EvalOptions {
   std::string data;
   std::string draft = "2020-12";
   bool optional = false;
-  int every = 1;  // --every: takes each n-th schema
+  int every = 1;        // --every: takes each n-th schema
+  std::string samples;  // --samples: a file, or ""
   std::string json;
 };
 
