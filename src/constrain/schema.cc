@@ -105,6 +105,7 @@ class SchemaReader {
                    .plain_number = plain_number(&pool),
                    .whole_number = whole_number(&pool),
                    .digits_number = digits_number(&pool)};
+    out_.texts_.one_each = pool.alt({out_.texts_.null, out_.texts_.true_, out_.texts_.false_, shortest_number(&pool)});
     pool.freeze();
     return {};
   }

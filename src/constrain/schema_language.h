@@ -143,6 +143,14 @@ class SchemaLanguage {
   GoalId item_goal(const ArrayShape& shape, int64_t index) const {
     return shape.goals[std::min(static_cast<size_t>(index), shape.goals.size() - 1)];
   }
+  // Whether an array of `count` items, `contained` of which count for `c`, can have as many of them as it asks for.
+  bool contains_possible(ArrayShape& shape, int64_t count, const ArrayRules::Contains& c, int64_t contained);
+  // Whether a later item can be the witness.
+  bool witness_possible(ArrayShape& shape, int64_t count, const ArrayRules::Witness& w);
+  // All values of a goal in canonical form, sorted, if they are few and neither arrays nor objects.
+  const std::optional<std::vector<std::string>>& few_values(GoalId id);
+  // Whether a goal has few values that are no strings, arrays or objects.
+  bool few_scalars(GoalId id);
   size_t bytes() const;
 
  private:
@@ -205,6 +213,8 @@ class SchemaLanguage {
   std::map<std::string, uint32_t> name_ids_;
   std::vector<std::unique_ptr<ArrayShape>> arrays_;
   std::map<GoalId, bool> satisfiable_;
+  std::map<GoalId, std::optional<std::vector<std::string>>> few_values_;
+  std::map<GoalId, bool> few_scalars_;
   std::vector<GoalId> open_;  // goals whose satisfiability is being asked
   size_t lowest_open_ = SIZE_MAX;
   std::map<GoalId, size_t> assumed_;  // found impossible, resting on goals that are still open; the outermost of these
