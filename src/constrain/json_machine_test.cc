@@ -183,6 +183,7 @@ TEST(JsonMachine, NothingLeadsIntoADeadEndWhereItemsAreCounted) {
          {"[\"a\",\"a", "[\"a\",\"b\","});
   expect(R"({"type":"array","items":{"enum":[1,-2.5,null]},"uniqueItems":true})", {"[1.0,null,-2.5]", "[-2.50]"},
          {"[1,1", "[-2.5,-", "[1,null,-2.5,", "[1.0,null,n"});
+  expect(R"({"type":"array","items":{"enum":[7,{},"7"]},"uniqueItems":true})", {"[7,{},\"7\"]"}, {"[7,7", "[7.0,7"});
   expect(R"({"type":"array","items":{"const":null},"minItems":2,"uniqueItems":true})", {}, {"["});
   expect(R"({"type":"array","items":{"type":"boolean"},"minItems":3,"uniqueItems":true})", {}, {"["});
   expect(R"({"type":"array","items":{"type":"integer","minimum":1,"maximum":3},"minItems":3,"uniqueItems":true})",

@@ -584,6 +584,8 @@ class SchemaReader {
     if (const JsonNode* unique = json.find("uniqueItems")) {
       if (!unique->is_bool()) return invalid(&json, "uniqueItems", "expected true or false");
       node->unique_items = unique->boolean;
+      // Numbers that are there are taken out of the language of the others.
+      if (unique->boolean) note_characters("-.0123456789");
     }
     return {};
   }
