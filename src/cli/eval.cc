@@ -171,7 +171,8 @@ Status schema_walk(const EvalOptions& options, JsonReport* report) {
                     {"schema", s.schema},
                     {"refused", s.refused.empty() ? Json(nullptr) : Json(s.refused)},
                     {"walks", std::move(walks)},
-                    {"accepted", s.accepted}});
+                    {"accepted", Json::array()}});
+    for (const std::optional<bool>& a : s.accepted) rows.back()["accepted"].push_back(a ? Json(*a) : Json(nullptr));
     if (rows.size() % 100 == 0) progress.show(fmt::format("{} schemas", rows.size()));
     return {};
   };
@@ -182,11 +183,12 @@ Status schema_walk(const EvalOptions& options, JsonReport* report) {
                                .seed = options.answer.seed.value_or(1)};
   DECANT_TRY_STATUS(run_schema_walks(*tokenizer, walk, done));
   progress.clear();
-  json["summary"] = {{"schemas", rows.size()}, {"refused", refused}, {"walks", counts}};
+  const size_t n = rows.size();
+  json["summary"] = {{"schemas", n}, {"refused", refused}, {"walks", counts}};  // moves the rows
   DECANT_TRY_STATUS(report->write(json));
   if (report->to_stdout()) return {};
-  std::string text = fmt::format("{} schemas, {} refused\n", rows.size(), refused);
-  for (const auto& [end, n] : counts) text += fmt::format("{:<12}{:>8}\n", end, n);
+  std::string text = fmt::format("{} schemas, {} refused\n", n, refused);
+  for (const auto& [end, count] : counts) text += fmt::format("{:<12}{:>8}\n", end, count);
   return write_stdout(text);
 }
 

@@ -937,6 +937,15 @@ bool JsonMachine::endings(const JsonState& state, std::vector<RegexId>* language
         if (f->is_object || !language_.array(f->shape).rules.unique) continue;
         const RegexId next = language_.strings(language_.item_goal(language_.array(f->shape), f->count));
         if (next != pool.none() && !pool.infinite(next)) return false;
+        if (!f->seen) continue;
+        // A text that is there already ends nothing.
+        const Result<JsonNode> begun = parse_json_tree(state.item->from(f->item_begin) + '"');
+        if (!begun.ok() || !begun->is_string()) return false;
+        for (const std::string& value : *f->seen) {
+          if (value[0] != '"') continue;
+          const std::string_view text = std::string_view(value).substr(value.find(':') + 1);
+          if (text.starts_with(begun->text)) exact->push_back(text.substr(begun->text.size()));
+        }
       }
     }
   } else {
@@ -966,8 +975,8 @@ bool JsonMachine::endings(const JsonState& state, std::vector<RegexId>* language
         if (pattern != pool.none()) languages->push_back(pattern);
       }
     }
-    std::sort(exact->begin(), exact->end());
   }
+  std::sort(exact->begin(), exact->end());
   std::sort(languages->begin(), languages->end());
   languages->erase(std::unique(languages->begin(), languages->end()), languages->end());
   return true;

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -33,7 +34,9 @@ struct SchemaWalks {
   std::string id, schema;
   std::string refused;  // why, or ""
   std::vector<SchemaWalk> walks;
-  std::vector<bool> accepted;  // of the schema's tests, in their order: the text may end behind them
+  // Of the schema's tests, in their order: whether the text may end behind them; nullopt where the vocabulary has no
+  // tokens for some bytes.
+  std::vector<std::optional<bool>> accepted;
 };
 
 struct SchemaWalkOptions {

@@ -286,6 +286,9 @@ class Run:
                 return
             accepted = [False] * len(row["tests"])
         for text, taken in zip(row["tests"], accepted):
+            if taken is None:
+                self.counts["instance: no tokens"] += 1
+                continue
             verdict = self.valid(row, text)
             if verdict is None:
                 self.counts["instance: no verdict"] += 1

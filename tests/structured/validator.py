@@ -75,7 +75,21 @@ def exact(validator_class):
     return jsonschema.validators.extend(validator_class, type_checker=checker)
 
 
+def is_email(value):
+    """jsonschema looks for an @ only; RFC 5321 (4.1.2) wants something before and a domain behind it."""
+    if not isinstance(value, str):
+        return True
+    local, at, domain = value.rpartition("@")
+    return bool(at and local and domain)
+
+
+def formats(kind):
+    checker = jsonschema.FormatChecker(())
+    checker.checkers = {**kind.FORMAT_CHECKER.checkers, "email": (is_email, ()), "idn-email": (is_email, ())}
+    return checker
+
+
 def validator(schema):
     """For a schema that `parse` read; of the draft that its $schema names, else 2020-12."""
     kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
-    return exact(kind)(schema, format_checker=kind.FORMAT_CHECKER)
+    return exact(kind)(schema, format_checker=formats(kind))
