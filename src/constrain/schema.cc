@@ -9,6 +9,7 @@
 #include <unordered_map>
 
 #include "base/printable.h"
+#include "constrain/metaschema.h"
 #include "constrain/number_language.h"
 #include "constrain/uri.h"
 #include "text/unicode.h"
@@ -638,12 +639,13 @@ class SchemaReader {
 
   Result<int> find_resource(const JsonNode& json, const char* keyword, const std::string& address) {
     if (const auto it = by_address_.find(address); it != by_address_.end()) return it->second;
-    if (!options_.resolver) {
+    const std::optional<std::string> own = metaschema(address);
+    if (!own && !options_.resolver) {
       return invalid(
           &json, keyword,
           fmt::format("\"{}\" is another document; only references into this one are followed", printable(address)));
     }
-    Result<std::string> text = options_.resolver(address);
+    Result<std::string> text = own ? Result<std::string>(*own) : options_.resolver(address);
     if (!text.ok())
       return std::move(text).status().with_context(fmt::format("{}: {}/{}", out_.name_, place(&json), keyword));
     Result<JsonNode> tree = parse_json_tree(*text);
