@@ -105,7 +105,10 @@ class SchemaLanguage {
   Schema& schema() { return *schema_; }
   RegexPool& pool() { return schema_->pool(); }
   // The first thing that could not be done; what is answered after it means nothing.
-  const Status& status() const { return status_; }
+  const Status& status() {
+    if (pool().exhausted()) give_up("too much to follow: more than a million and a half of expressions");
+    return status_;
+  }
   void too_many();  // sets it
   // Why there is no value, if it is known: kInvalidArgument.
   Status unsatisfiable() const;
