@@ -808,14 +808,25 @@ bool SchemaLanguage::matches(RegexId id, std::string_view text) {
   return pool().nullable(id);
 }
 
+SchemaId SchemaLanguage::property(SchemaId id, std::string_view name) {
+  const auto& properties = schema_->node(id).properties;
+  if (properties.size() < 16) {
+    const auto it = std::find_if(properties.begin(), properties.end(), [&](const auto& p) { return p.first == name; });
+    return it == properties.end() ? kNoSchema : it->second;
+  }
+  auto& index = properties_[id];
+  if (index.empty()) index.insert(properties.begin(), properties.end());
+  const auto it = index.find(name);
+  return it == index.end() ? kNoSchema : it->second;
+}
+
 std::vector<SchemaLiteral> SchemaLanguage::literals_of_name(const ObjectRules& rules, std::string_view name) {
   std::vector<SchemaLiteral> literals;
   const auto in_scope = [&](SchemaId id, std::vector<SchemaLiteral>* out) {
     if (id < kNoSchema) return true;
     const SchemaNode& n = schema_->node(id);
     bool matched = false;
-    for (const auto& [key, schema] : n.properties) {
-      if (key != name) continue;
+    if (const SchemaId schema = property(id, name); schema != kNoSchema) {
       if (out != nullptr) out->push_back({schema, false});
       matched = true;
     }

@@ -11,6 +11,8 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "base/status.h"
@@ -196,6 +198,7 @@ class SchemaLanguage {
   ShapeId make_array(ArrayRules rules);
   bool object_possible(ObjectShape& shape);
   bool array_possible(ArrayShape& shape);
+  SchemaId property(SchemaId id, std::string_view name);  // kNoSchema: there is none of this name
   std::vector<SchemaLiteral> literals_of_name(const ObjectRules& rules, std::string_view name);
   void give_up(const std::string& what);
 
@@ -217,6 +220,7 @@ class SchemaLanguage {
   std::vector<std::unique_ptr<ArrayShape>> arrays_;
   std::map<GoalId, bool> satisfiable_;
   std::map<GoalId, std::optional<std::vector<std::string>>> few_values_;
+  std::map<SchemaId, std::unordered_map<std::string_view, SchemaId>> properties_;  // of schemas with many
   std::map<GoalId, bool> few_scalars_;
   std::vector<GoalId> open_;  // goals whose satisfiability is being asked
   size_t lowest_open_ = SIZE_MAX;
