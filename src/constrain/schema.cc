@@ -710,7 +710,8 @@ Result<std::shared_ptr<Schema>> Schema::parse(std::string_view text, const std::
   std::shared_ptr<Schema> schema(new Schema());
   schema->name_ = name;
   DECANT_TRY_STATUS(SchemaReader(schema.get(), options).read(text));
-  if (schema->pool_.exhausted()) return Status::unsupported("{}: too large: its values and patterns are too many", name);
+  if (schema->pool_.exhausted())
+    return Status::unsupported("{}: too large: its values and patterns are too many", name);
   return schema;
 }
 

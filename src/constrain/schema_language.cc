@@ -138,6 +138,7 @@ RegexId SchemaLanguage::values_language(const SchemaNode& node, uint8_t type) {
   std::vector<RegexId> parts;
   const JsonTexts& texts = schema_->texts();
   for (const JsonNode* value : node.values) {
+    if (pool().exhausted()) break;
     switch (value->type) {
       case JsonNode::Type::kNull:
         if (type == kNullBit) parts.push_back(texts.null);
