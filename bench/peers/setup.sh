@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Gets the programs that Decant is compared with: llama.cpp, built from the source distribution of llama-cpp-python (its Python package
-# is not needed), ik_llama.cpp, built from its repository, and OpenVINO GenAI, installed in a virtual environment. The two builds take
-# about 8 and 15 minutes on two processors. Idempotent.
+# is not needed), ik_llama.cpp, built from its repository, OpenVINO GenAI, installed in a virtual environment, and in another one the
+# libraries for structured output with an independent JSON Schema validator. The two builds take about 8 and 15 minutes on two
+# processors. Idempotent.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -15,14 +16,15 @@ openvino_version='2026.4.*'
 
 usage() {
   cat <<TEXT
-usage: bench/peers/setup.sh [--only llama.cpp|ik|openvino] [--into DIR]
+usage: bench/peers/setup.sh [--only llama.cpp|ik|openvino|structured] [--into DIR]
 
-  --only NAME   get this one alone; repeatable (default: all three)
+  --only NAME   get this one alone; repeatable (default: all)
   --into DIR    folder for all of it (default: build/peers)
 
   llama.cpp     of llama-cpp-python $llama_version; programs in DIR/llama.cpp/build/bin
   ik            ik_llama.cpp ${ik_commit:0:7}; programs in DIR/ik_llama.cpp/build/bin
   openvino      OpenVINO GenAI $openvino_version; Python in DIR/venv/bin/python
+  structured    llguidance, XGrammar, outlines-core and jsonschema, the newest; Python in DIR/structured/bin/python
 
 IK_LLAMA_SOURCE names another repository of ik_llama.cpp (a URL or a folder) than the public one.
 TEXT
@@ -40,14 +42,14 @@ while [ $# -gt 0 ]; do
     -h | --help) usage; exit 0 ;;
     --only)
       case ${2:-} in
-        llama.cpp | ik | openvino) only+=("$2"); shift 2 ;;
-        *) fail "--only takes llama.cpp, ik or openvino" 2 ;;
+        llama.cpp | ik | openvino | structured) only+=("$2"); shift 2 ;;
+        *) fail "--only takes llama.cpp, ik, openvino or structured" 2 ;;
       esac ;;
     --into) [ -n "${2:-}" ] || fail "--into takes a folder" 2; folder=$2; shift 2 ;;
     *) fail "unknown option $1; see bench/peers/setup.sh --help" 2 ;;
   esac
 done
-[ ${#only[@]} -gt 0 ] || only=(llama.cpp ik openvino)
+[ ${#only[@]} -gt 0 ] || only=(llama.cpp ik openvino structured)
 mkdir -p "$folder"
 
 # build NAME TARGET...: compiles targets of the configured $folder/NAME/build
@@ -102,10 +104,24 @@ get_openvino() {
   "$python" -c 'import openvino_genai; print("done: OpenVINO GenAI", openvino_genai.__version__)'
 }
 
+get_structured() {
+  local python=$folder/structured/bin/python
+  [ -x "$python" ] || python3 -m venv "$folder/structured" || fail "python3 could not make a virtual environment (Debian: apt install python3-venv)"
+  echo "installing llguidance, XGrammar, outlines-core and jsonschema"
+  # gguf and transformers read the tokenizer of a GGUF file; XGrammar brings torch along.
+  "$python" -m pip install --quiet --upgrade --disable-pip-version-check llguidance xgrammar outlines-core 'jsonschema[format]' regress \
+    numpy gguf transformers tokenizers || fail "pip could not install the libraries for structured output"
+  "$python" - <<'PYTHON'
+from importlib.metadata import version
+print("done:", ", ".join(f"{p} {version(p)}" for p in ("llguidance", "xgrammar", "outlines-core", "jsonschema")))
+PYTHON
+}
+
 for name in "${only[@]}"; do
   case $name in
     llama.cpp) get_llama ;;
     ik) get_ik ;;
     openvino) get_openvino ;;
+    structured) get_structured ;;
   esac
 done

@@ -1,11 +1,17 @@
 // SPDX-FileCopyrightText: The Decant authors
 // SPDX-License-Identifier: Apache-2.0
+#include <map>
 #include <nlohmann/json.hpp>
 
+#include "base/mapped_file.h"
 #include "cli/common.h"
 #include "cli/models.h"
+#include "cli/session.h"
+#include "constrain/token_trie.h"
 #include "eval/maskbench.h"
+#include "eval/schema_generation.h"
 #include "eval/schema_suite.h"
+#include "eval/schema_walk.h"
 #include "model/checkpoint.h"
 #include "text/tokenizer.h"
 
@@ -21,17 +27,59 @@ std::string line_of(const char* name, const Percentiles& p, double scale) {
                      p.p50 / scale, p.p90 / scale, p.p99 / scale, p.p999 / scale, p.max / scale);
 }
 
+Status write_line(const Json& json, AtomicFile* file) {
+  const std::string line = json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+  return file->write({reinterpret_cast<const uint8_t*>(line.data()), line.size()});
+}
+
+// What another program needs to do the same work: a first line with the vocabulary, then a line for each schema.
+Json samples_head(const Tokenizer& tokenizer) {
+  const TokenTrie trie(tokenizer);
+  Json head{{"vocabulary", Json::array()}, {"end_tokens", Json::array()}};
+  for (TokenId t = 0; t < tokenizer.vocab_size(); ++t) {
+    std::string hex;
+    for (const char c : trie.bytes_of(t)) hex += fmt::format("{:02x}", static_cast<uint8_t>(c));
+    head["vocabulary"].push_back(std::move(hex));
+    if (tokenizer.is_end(t)) head["end_tokens"].push_back(t);
+  }
+  return head;
+}
+
+Json sample(const BenchmarkSchema& schema, const MaskbenchSchema& s) {
+  Json line{{"id", s.id},
+            {"schema", schema.text},
+            {"refused", s.refused.empty() ? Json(nullptr) : Json(s.refused)},
+            {"compile_us", s.compile_us},
+            {"first_mask_us", s.first_mask_us},
+            {"instances", Json::array()}};
+  for (const MaskbenchInstance& i : s.instances) {
+    line["instances"].push_back(
+        {{"valid", i.valid}, {"tokens", i.tokens}, {"mask_us", i.mask_us}, {"taken", i.taken}, {"whole", i.whole}});
+  }
+  return line;
+}
+
 Status maskbench(const EvalOptions& options, JsonReport* report) {
-  DECANT_TRY(const std::string path, resolve_model(options.model));
+  DECANT_TRY(const std::string path, resolve_model(options.model.model));
   DECANT_TRY(const GgufFile file, open_model(path));
   DECANT_TRY(const std::shared_ptr<const Tokenizer> tokenizer, Tokenizer::from_gguf(file));
+  std::optional<AtomicFile> samples;
+  if (!options.samples.empty()) {
+    DECANT_TRY(AtomicFile created, AtomicFile::create(options.samples));
+    samples.emplace(std::move(created));
+    DECANT_TRY_STATUS(write_line(samples_head(*tokenizer), &*samples));
+  }
   Progress progress;
-  const auto show = [&](size_t done) {
-    if (done % 100 == 0) progress.show(fmt::format("{} schemas", done));
+  size_t finished = 0;
+  const auto done = [&](const BenchmarkSchema& schema, const MaskbenchSchema& s) -> Status {
+    if (++finished % 100 == 0) progress.show(fmt::format("{} schemas", finished));
+    if (!samples) return {};
+    return write_line(sample(schema, s), &*samples);
   };
-  Result<MaskbenchReport> run = run_maskbench(*tokenizer, options.data, options.every, show);
+  Result<MaskbenchReport> run = run_maskbench(*tokenizer, options.data, options.every, done);
   progress.clear();
   if (!run.ok()) return std::move(run).status();
+  if (samples) DECANT_TRY_STATUS(samples->commit());
   const MaskbenchReport& r = *run;
   Json json;
   json["summary"] = {{"schemas", r.schemas.size()},
@@ -103,11 +151,126 @@ Status suite(const EvalOptions& options, JsonReport* report) {
   return write_stdout(text);
 }
 
+Status schema_walk(const EvalOptions& options, JsonReport* report) {
+  DECANT_TRY(const std::string path, resolve_model(options.model.model));
+  DECANT_TRY(const GgufFile file, open_model(path));
+  DECANT_TRY(const std::shared_ptr<const Tokenizer> tokenizer, Tokenizer::from_gguf(file));
+  Json json;
+  Json& rows = json["schemas"] = Json::array();
+  std::map<std::string, int> counts;
+  size_t refused = 0;
+  Progress progress;
+  const auto done = [&](const SchemaWalks& s) -> Status {
+    Json walks = Json::array();
+    for (const SchemaWalk& w : s.walks) {
+      ++counts[std::string(walk_end_name(w.end))];
+      walks.push_back({{"end", walk_end_name(w.end)}, {"text", w.text}});
+    }
+    refused += !s.refused.empty();
+    rows.push_back({{"id", s.id},
+                    {"schema", s.schema},
+                    {"refused", s.refused.empty() ? Json(nullptr) : Json(s.refused)},
+                    {"walks", std::move(walks)},
+                    {"accepted", Json::array()}});
+    for (const std::optional<bool>& a : s.accepted) rows.back()["accepted"].push_back(a ? Json(*a) : Json(nullptr));
+    if (rows.size() % 100 == 0) progress.show(fmt::format("{} schemas", rows.size()));
+    return {};
+  };
+  const SchemaWalkOptions walk{.data = options.data,
+                               .every = options.every,
+                               .walks = options.walks,
+                               .max_tokens = options.answer.predict < 0 ? 200 : options.answer.predict,
+                               .seed = options.answer.seed.value_or(1)};
+  DECANT_TRY_STATUS(run_schema_walks(*tokenizer, walk, done));
+  progress.clear();
+  const size_t n = rows.size();
+  json["summary"] = {{"schemas", n}, {"refused", refused}, {"walks", counts}};  // moves the rows
+  DECANT_TRY_STATUS(report->write(json));
+  if (report->to_stdout()) return {};
+  std::string text = fmt::format("{} schemas, {} refused\n", n, refused);
+  for (const auto& [end, count] : counts) text += fmt::format("{:<12}{:>8}\n", end, count);
+  return write_stdout(text);
+}
+
+Status jsonschemabench(const EvalOptions& options, JsonReport* report) {
+  if (options.model.context > (1 << 28) / options.parallel)
+    return Status::invalid_argument("-c {} for each of --parallel {} is too much", options.model.context,
+                                    options.parallel);
+  DECANT_TRY(Session session, Session::open(options.model, {.context = options.model.context * options.parallel}));
+  DECANT_TRY(const Prompter prompter, Prompter::open(options.answer, *session.tokenizer));
+  SchemaGenerationOptions generation{
+      .data = options.data, .every = options.every, .limit = options.limit, .parallel = options.parallel};
+  if (options.answer.predict >= 0) generation.max_tokens = options.answer.predict;
+  DECANT_TRY(generation.sampler, sampler_options(options.answer, session));
+  generation.end_tokens = end_tokens(*session.tokenizer);
+  generation.encode = [&](const std::string& text) -> Result<std::vector<TokenId>> {
+    if (prompter.chat != nullptr) return prompter.encode({{"user", text}});
+    return session.tokenizer->encode(text, {.parse_special = false});
+  };
+  Json json;
+  Json& rows = json["schemas"] = Json::array();
+  int refused = 0, finished = 0, valid = 0, failed = 0;
+  double tokens = 0, seconds = 0, plain_seconds = 0;
+  std::vector<double> ratios;
+  Progress progress;
+  const auto done = [&](const SchemaAnswer& a) -> Status {
+    refused += !a.refused.empty();
+    failed += !a.error.empty();
+    finished += a.finish == FinishReason::kStop;
+    valid += a.valid;
+    if (a.tokens > 1) {
+      tokens += static_cast<double>(a.tokens - 1);
+      seconds += a.seconds;
+      plain_seconds += a.plain_seconds;
+      if (a.plain_seconds > 0) ratios.push_back(a.seconds / a.plain_seconds);
+    }
+    rows.push_back({{"id", a.id},
+                    {"schema", a.schema},
+                    {"refused", a.refused.empty() ? Json(nullptr) : Json(a.refused)},
+                    {"error", a.error.empty() ? Json(nullptr) : Json(a.error)},
+                    {"text", a.text},
+                    {"finish_reason", finish_reason_name(a.finish)},
+                    {"valid", a.valid},
+                    {"tokens", a.tokens},
+                    {"compile_s", a.compile_seconds},
+                    {"decode_s", a.seconds},
+                    {"decode_without_s", a.plain_seconds}});
+    progress.show(fmt::format("{} schemas", rows.size()));
+    return {};
+  };
+  DECANT_TRY_STATUS(run_schema_generation(*session.engine, *session.tokenizer, generation, done));
+  progress.clear();
+  const auto n = static_cast<int>(rows.size());
+  const int compiled = n - refused;
+  const Percentiles ratio = percentiles_of(std::move(ratios));
+  json["summary"] = {{"schemas", n},
+                     {"compiled", compiled},
+                     {"failed", failed},
+                     {"finished", finished},
+                     {"length", compiled - failed - finished},
+                     {"valid", valid},
+                     {"seed", generation.sampler.seed},
+                     {"tokens_per_s", rate(tokens, seconds)},
+                     {"tokens_per_s_without", rate(tokens, plain_seconds)},
+                     {"time_ratio", json_of(ratio)}};
+  DECANT_TRY_STATUS(report->write(json));
+  if (report->to_stdout()) return {};
+  std::string text = fmt::format(
+      "{} schemas: {} compiled, {} answers finished, {} cut at {} tokens, {} without an answer; {} of the finished are "
+      "valid\n",
+      n, compiled, finished, compiled - failed - finished, generation.max_tokens, failed, valid);
+  text += fmt::format("{:.1f} tokens/s, without the constraint {:.1f}; time by answer {:.2f} times (median)\n",
+                      rate(tokens, seconds), rate(tokens, plain_seconds), ratio.p50);
+  return write_stdout(text);
+}
+
 }  // namespace
 
 Status eval(const EvalOptions& options) {
   DECANT_TRY(JsonReport report, JsonReport::open(options.json));
-  return options.what == "maskbench" ? maskbench(options, &report) : suite(options, &report);
+  if (options.what == "maskbench") return maskbench(options, &report);
+  if (options.what == "schema-walk") return schema_walk(options, &report);
+  return options.what == "jsonschemabench" ? jsonschemabench(options, &report) : suite(options, &report);
 }
 
 }  // namespace decant::cli

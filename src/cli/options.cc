@@ -738,14 +738,15 @@ std::function<Result<Command>()> define_convert(Adder& add) {
 
 std::function<Result<Command>()> define_eval(Adder& add) {
   auto o = std::make_shared<EvalOptions>();
-  add.value("what", "", "maskbench, or jsonschema-suite (which needs no model)",
-            [o](CLI::Option* option, const std::string& text) {
-              if (text != "maskbench" && text != "jsonschema-suite")
-                refuse(option, "maskbench or jsonschema-suite", text);
+  const std::vector<std::string> works = {"maskbench", "jsonschemabench", "schema-walk", "jsonschema-suite"};
+  add.value("what", "", "maskbench, jsonschemabench, schema-walk, or jsonschema-suite (which needs no model)",
+            [o, works](CLI::Option* option, const std::string& text) {
+              if (std::find(works.begin(), works.end(), text) == works.end())
+                refuse(option, "maskbench, jsonschemabench, schema-walk or jsonschema-suite", text);
               o->what = text;
             })
       ->required();
-  add.choices(add.app()->get_option("what"), {"maskbench", "jsonschema-suite"});
+  add.choices(add.app()->get_option("what"), works);
   add.value("--data", "DIR", "MaskBench's .jsonl or .jsonl.gz files; the suite's folder with tests and remotes",
             [o](CLI::Option*, const std::string& text) { o->data = text; })
       ->required();
@@ -759,9 +760,17 @@ std::function<Result<Command>()> define_eval(Adder& add) {
   add.flag("--optional", &o->optional,
            "the suite's optional tests, with formats asserted, instead of the required ones");
   add.integer("--every", &o->every, 1, 1000000, "take each N-th schema of MaskBench", "1");
-  add.value("-m,--model", "MODEL", "whose vocabulary masks are for (default: smollm2)",
-            [o](CLI::Option*, const std::string& text) { o->model = text; });
+  add.integer("--limit", &o->limit, 0, kIntMax, "jsonschemabench: schemas at most; 0: all");
+  add.integer("--parallel", &o->parallel, 1, 1024, "jsonschemabench: answers at a time");
+  add.integer("--walks", &o->walks, 1, 1000000, "schema-walk: random walks through the masks of each schema");
+  add.value("--samples", "FILE", "maskbench: write vocabulary, schemas, tokens and times to FILE, one JSON a line",
+            [o](CLI::Option*, const std::string& text) { o->samples = text; });
+  add.integer("-n,--predict", &o->answer.predict, -1, kIntMax,
+              "tokens of an answer (jsonschemabench) or a walk, at most; -1: 512 and 200");
   add_json(add, &o->json);
+  o->model.context = 4096;
+  add_model(add, &o->model, "tokens of prompt and answer together (default: 4096)");
+  add_sampling(add, &o->answer);
   return command_of(o);
 }
 
@@ -907,6 +916,8 @@ const Definition kDefinitions[] = {
      "Examples:\n"
      "  decant eval maskbench --data maskbench\n"
      "  decant eval maskbench --data maskbench -m gemma3-270m --every 5 --json report.json\n"
+     "  decant eval jsonschemabench --data maskbench --every 20 --temp 0 --json report.json\n"
+     "  decant eval schema-walk --data maskbench --every 100 --json walks.json\n"
      "  decant eval jsonschema-suite --data JSON-Schema-Test-Suite --draft 7\n",
      define_eval},
     {"pull", "fetch a model, verify it and keep it in the cache",

@@ -143,12 +143,17 @@ struct ConvertCommandOptions {
 };
 
 struct EvalOptions {
-  std::string what;  // "maskbench" or "jsonschema-suite"
-  std::string model = "smollm2";
+  std::string what;      // "maskbench", "jsonschemabench", "schema-walk" or "jsonschema-suite"
+  ModelOptions model;    // all of it for jsonschemabench, the name for maskbench and schema-walk
+  AnswerOptions answer;  // of jsonschemabench
   std::string data;
   std::string draft = "2020-12";
   bool optional = false;
-  int every = 1;  // --every: takes each n-th schema
+  int every = 1;        // --every: takes each n-th schema
+  int limit = 0;        // --limit: of jsonschemabench; 0: all
+  int parallel = 1;     // --parallel: answers of jsonschemabench at a time
+  int walks = 4;        // --walks: of a schema
+  std::string samples;  // --samples: a file, or ""
   std::string json;
 };
 

@@ -7,6 +7,7 @@
 #include <map>
 
 #include "constrain/json_tree.h"
+#include "constrain/number_language.h"
 #include "text/unicode.h"
 
 namespace decant {
@@ -210,7 +211,7 @@ std::optional<JsonState> JsonMachine::step_value(const JsonState& state, uint8_t
   if (byte >= 0x80) return std::nullopt;
   Threads threads;
   for (const JsonThread& t : state.threads) {
-    add_scalars(byte == '"' ? language_.strings(t.a) : language_.scalars(t.a), t.outer, byte == '"', &threads);
+    add_scalars(t.a, t.outer, byte == '"', &threads);
   }
   if (byte == '"') return made(JsonPhase::kString, std::move(threads), state);
   std::erase_if(threads, [&](JsonThread& t) {
@@ -220,14 +221,15 @@ std::optional<JsonState> JsonMachine::step_value(const JsonState& state, uint8_t
   return made(JsonPhase::kScalar, std::move(threads), state);
 }
 
-void JsonMachine::add_scalars(RegexId language, const JsonFramesPtr& outer, bool strings, Threads* out) {
+void JsonMachine::add_scalars(GoalId goal, const JsonFramesPtr& outer, bool strings, Threads* out) {
+  const RegexId language = strings ? language_.strings(goal) : language_.scalars(goal);
   if (language == language_.pool().none()) return;
   if (!outer || outer->unique_depth == 0) {
     out->push_back({.a = language, .outer = outer});
     return;
   }
   std::map<RegexId, std::vector<JsonFramePtr>> by_language;
-  for (const JsonFramePtr& f : outer->list) by_language[without_seen(language, *f, strings)].push_back(f);
+  for (const JsonFramePtr& f : outer->list) by_language[without_seen(goal, *f, strings)].push_back(f);
   for (auto& [rest, frames] : by_language) {
     if (rest != language_.pool().none()) out->push_back({.a = rest, .outer = frames_of(std::move(frames))});
   }
@@ -347,10 +349,14 @@ std::optional<JsonState> JsonMachine::begin_name(const JsonState& state) {
   for (const JsonThread& t : state.threads) {
     permit(*t.frame);
     ObjectShape& shape = language_.object(t.frame->shape);
-    const RegexId names = t.frame->other_permitted != 0 ? language_.other_names(shape) : language_.pool().none();
+    RegexId names = t.frame->other_permitted != 0 ? language_.other_names(shape) : language_.pool().none();
     other = other || names != language_.pool().none();
     const bool any =
         std::any_of(t.frame->permitted.begin(), t.frame->permitted.end(), [](uint64_t w) { return w != 0; });
+    if (names != language_.pool().none() && names != language_.pool().any_text() && t.frame->seen) {
+      // What is left of a name may be only what other members have; open languages always have more.
+      if (!shape.patterns.empty() || !shape.rules.names.empty()) names = without_names(names, *t.frame->seen);
+    }
     if (!any && names == language_.pool().none()) continue;
     threads.push_back({.a = 0, .b = static_cast<uint32_t>(shape.names.size()), .c = 0, .d = names, .frame = t.frame});
   }
@@ -360,6 +366,16 @@ std::optional<JsonState> JsonMachine::begin_name(const JsonState& state) {
     next->name = kEmpty;
   }
   return next;
+}
+
+RegexId JsonMachine::without_names(RegexId language, const std::vector<std::string>& names) {
+  RegexPool& pool = language_.pool();
+  std::vector<RegexId> seen;
+  for (const std::string& name : names) {
+    if (pool.knows(name)) seen.push_back(pool.literal(name));
+  }
+  const RegexId rest = pool.conj({language, pool.negate(pool.alt(std::move(seen)))});
+  return pool.live(rest) ? rest : pool.none();
 }
 
 std::optional<JsonState> JsonMachine::step_name(const JsonState& state, uint8_t byte) {
@@ -708,28 +724,40 @@ JsonFramePtr JsonMachine::open_array(ShapeId id, const JsonFramesPtr& outer) {
 }
 
 bool JsonMachine::array_viable(const JsonFrame& f) {
-  const ArrayShape& shape = language_.array(f.shape);
+  ArrayShape& shape = language_.array(f.shape);
   const ArrayRules& rules = shape.rules;
   if (f.count > rules.max) return false;
   for (int64_t i = f.count; i < rules.min && i <= f.count + static_cast<int64_t>(shape.prefix); ++i) {
     if (!language_.satisfiable(language_.item_goal(shape, i))) return false;
   }
   const int64_t room = rules.max - f.count;
-  bool more = room > 0 && language_.satisfiable(language_.item_goal(shape, f.count));
-  if (more && rules.unique && f.seen) {
-    // Something that is not there yet; of containers there always is.
-    const GoalId goal = language_.item_goal(shape, f.count);
-    more = without_seen(language_.strings(goal), f, true) != language_.pool().none() ||
-           without_seen(language_.scalars(goal), f, false) != language_.pool().none() ||
-           !language_.objects(goal).empty() || !language_.arrays(goal).empty();
-    if (!more && f.count < rules.min) return false;
-  }
+  const bool more = room > 0 && language_.satisfiable(language_.item_goal(shape, f.count)) &&
+                    (!rules.unique || any_left(language_.item_goal(shape, f.count), f, 1));
+  if (!more && f.count < rules.min) return false;
+  // Items that have to come are alike behind the prefix.
+  const int64_t alike = rules.min - std::max(f.count, static_cast<int64_t>(shape.prefix));
+  if (rules.unique && alike > 1 && !any_left(shape.goals.back(), f, alike)) return false;
   for (size_t i = 0; i < rules.contains.size(); ++i) {
     if (f.contained[i] > rules.contains[i].max) return false;
     const int64_t needed = rules.contains[i].min - f.contained[i];
     if (needed > 0 && (!more || needed > room)) return false;
+    if (!language_.contains_possible(shape, f.count, rules.contains[i], f.contained[i])) return false;
+  }
+  for (size_t w = 0; w < rules.witnesses.size() && w < 32; ++w) {
+    if ((f.witnessed >> w & 1) == 0 && !language_.witness_possible(shape, f.count, rules.witnesses[w])) return false;
   }
   return more || std::popcount(f.witnessed) >= static_cast<int>(rules.witnesses.size());
+}
+
+// Whether the goal has `needed` values that the array has not; of arrays and objects there always are.
+bool JsonMachine::any_left(GoalId goal, const JsonFrame& f, int64_t needed) {
+  const auto& values = language_.few_values(goal);
+  if (!values) return true;
+  int64_t left = static_cast<int64_t>(values->size());
+  if (f.seen) {
+    for (const std::string& value : *f.seen) left -= std::binary_search(values->begin(), values->end(), value) ? 1 : 0;
+  }
+  return left >= needed;
 }
 
 bool JsonMachine::array_closable(const JsonFrame& f) {
@@ -778,7 +806,7 @@ void JsonMachine::add_items(const JsonFramePtr& f, uint32_t item_begin, Members*
   const GoalId goal = language_.item_goal(shape, f->count);
   for (Way& way : ways) {
     const GoalId own = language_.goal_with(goal, way.more);
-    if (!language_.satisfiable(own) || !array_viable(way.frame)) continue;
+    if (!language_.satisfiable(own) || (rules.unique && !any_left(own, *f, 1)) || !array_viable(way.frame)) continue;
     out->emplace_back(own, finish(std::move(way.frame)));
   }
 }
@@ -803,8 +831,9 @@ std::optional<JsonState> JsonMachine::completed(std::vector<JsonFramePtr> frames
   return made(JsonPhase::kAfter, merged(std::move(frames)), from);
 }
 
-RegexId JsonMachine::without_seen(RegexId language, const JsonFrame& frame, bool strings) {
+RegexId JsonMachine::without_seen(GoalId goal, const JsonFrame& frame, bool strings) {
   RegexPool& pool = language_.pool();
+  const RegexId language = strings ? language_.strings(goal) : language_.scalars(goal);
   if (language == pool.none() || frame.is_object || !frame.seen || !language_.array(frame.shape).rules.unique)
     return language;
   std::vector<RegexId> seen;
@@ -815,6 +844,10 @@ RegexId JsonMachine::without_seen(RegexId language, const JsonFrame& frame, bool
     } else if (!strings && (value[0] == 'n' || value[0] == 't' || value[0] == 'f')) {
       const JsonTexts& texts = language_.schema().texts();
       seen.push_back(value[0] == 'n' ? texts.null : value[0] == 't' ? texts.true_ : texts.false_);
+    } else if (!strings && (value[0] == '+' || value[0] == '-') && language_.few_scalars(goal)) {
+      // The canonical form is sign, digits, exponent.
+      const Result<RegexId> number = number_equal_to(parse_decimal(value.substr(value[0] == '+' ? 1 : 0)), &pool);
+      if (number.ok()) seen.push_back(*number);
     }
   }
   const RegexId rest = pool.conj({language, pool.negate(pool.alt(std::move(seen)))});
@@ -904,6 +937,15 @@ bool JsonMachine::endings(const JsonState& state, std::vector<RegexId>* language
         if (f->is_object || !language_.array(f->shape).rules.unique) continue;
         const RegexId next = language_.strings(language_.item_goal(language_.array(f->shape), f->count));
         if (next != pool.none() && !pool.infinite(next)) return false;
+        if (!f->seen) continue;
+        // A text that is there already ends nothing.
+        const Result<JsonNode> begun = parse_json_tree(state.item->from(f->item_begin) + '"');
+        if (!begun.ok() || !begun->is_string()) return false;
+        for (const std::string& value : *f->seen) {
+          if (value[0] != '"') continue;
+          const std::string_view text = std::string_view(value).substr(value.find(':') + 1);
+          if (text.starts_with(begun->text)) exact->push_back(text.substr(begun->text.size()));
+        }
       }
     }
   } else {
@@ -933,8 +975,8 @@ bool JsonMachine::endings(const JsonState& state, std::vector<RegexId>* language
         if (pattern != pool.none()) languages->push_back(pattern);
       }
     }
-    std::sort(exact->begin(), exact->end());
   }
+  std::sort(exact->begin(), exact->end());
   std::sort(languages->begin(), languages->end());
   languages->erase(std::unique(languages->begin(), languages->end()), languages->end());
   return true;

@@ -142,8 +142,9 @@ class JsonMachine {
   static JsonFramesPtr frames_of(std::vector<JsonFramePtr> list);
   std::optional<JsonState> close(const JsonState& state, bool is_object);
   // A thread for the language, without the values that arrays with uniqueItems have already.
-  void add_scalars(RegexId language, const JsonFramesPtr& outer, bool strings, Threads* out);
-  RegexId without_seen(RegexId language, const JsonFrame& frame, bool strings);
+  void add_scalars(GoalId goal, const JsonFramesPtr& outer, bool strings, Threads* out);
+  RegexId without_seen(GoalId goal, const JsonFrame& frame, bool strings);
+  RegexId without_names(RegexId language, const std::vector<std::string>& names);
 
   // Objects
   JsonFramePtr open_object(ShapeId shape, const JsonFramesPtr& outer);
@@ -156,6 +157,7 @@ class JsonMachine {
   JsonFramePtr open_array(ShapeId shape, const JsonFramesPtr& outer);
   bool array_viable(const JsonFrame& f);
   bool array_closable(const JsonFrame& f);
+  bool any_left(GoalId goal, const JsonFrame& f, int64_t needed);
   void add_items(const JsonFramePtr& f, uint32_t item_begin, Members* out);
   static JsonFramePtr finish(JsonFrame f);
 

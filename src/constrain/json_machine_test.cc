@@ -164,5 +164,38 @@ TEST(JsonMachine, NothingLeadsIntoADeadEnd) {
       {"{\"a\":null,\"b\":null}"}, {"{}", "{\"a\":null}", "{\"c"});
 }
 
+TEST(JsonMachine, NothingLeadsIntoADeadEndWhereItemsAreCounted) {
+  // Every item counts, and so many have to come.
+  expect(R"({"type":"array","minItems":3,"contains":{},"maxContains":2})", {}, {"["});
+  expect(
+      R"({"type":"array","minItems":2,"items":{"type":["string","null"]},"contains":{"type":"null"},"minContains":0,"maxContains":0})",
+      {"[\"a\",\"b\"]"}, {"[n", "[\"a\",n"});
+  // Only the first item can be what is asked for.
+  expect(R"({"type":"array","prefixItems":[true],"items":{"type":"null"},"contains":{"type":"integer"}})",
+         {"[1]", "[1,null]"}, {"[null", "[n", "[\"a"});
+  // The second one can, and comes after any first one.
+  expect(R"({"type":"array","prefixItems":[{"type":"null"},true],"items":false,"contains":{"type":"integer"}})",
+         {"[null,1]"}, {"[null]", "[null,n"});
+  expect(R"({"type":"array","prefixItems":[true],"items":{"type":"null"},"not":{"items":{"type":"null"}}})", {"[1]"},
+         {"[n"});
+  // Values run out.
+  expect(R"({"type":"array","items":{"enum":["a","b"]},"uniqueItems":true})", {"[]", "[\"b\",\"a\"]"},
+         {"[\"a\",\"a", "[\"a\",\"b\","});
+  expect(R"({"type":"array","items":{"enum":[1,-2.5,null]},"uniqueItems":true})", {"[1.0,null,-2.5]", "[-2.50]"},
+         {"[1,1", "[-2.5,-", "[1,null,-2.5,", "[1.0,null,n"});
+  expect(R"({"type":"array","items":{"enum":[7,{},"7"]},"uniqueItems":true})", {"[7,{},\"7\"]"}, {"[7,7", "[7.0,7"});
+  expect(R"({"type":"array","items":{"const":null},"minItems":2,"uniqueItems":true})", {}, {"["});
+  expect(R"({"type":"array","items":{"type":"boolean"},"minItems":3,"uniqueItems":true})", {}, {"["});
+  expect(R"({"type":"array","items":{"type":"integer","minimum":1,"maximum":3},"minItems":3,"uniqueItems":true})",
+         {"[3,1,2]", "[1,2.0,3]"}, {"[1,1", "[1,2]", "[1,2,1", "[1,2,3,"});
+}
+
+TEST(JsonMachine, NothingLeadsIntoADeadEndWhereNamesAreFew) {
+  const char* one = R"({"type":"object","required":["b"],"propertyNames":{"maxLength":1}})";
+  expect(one, {R"({"a":1,"b":2})", R"({"b":1,"":2})"}, {R"({"a":1,"a)", R"({"bb)", R"({"a":1})"});
+  expect(R"({"type":"object","propertyNames":{"pattern":"^(x|yz*)$"}})", {R"({"x":1,"y":2,"yz":3})"},
+         {R"({"x":1,"x)", R"({"xx)"});
+}
+
 }  // namespace
 }  // namespace decant

@@ -231,6 +231,14 @@ RegexId whole_number(RegexPool* pool) {
 
 RegexId digits_number(RegexPool* pool) { return with_sign(whole_part(pool), pool); }
 
+RegexId shortest_number(RegexPool* pool) {
+  const RegexId digit = pool->chars(CharSet({{'0', '9'}}));
+  const RegexId last = pool->chars(CharSet({{'1', '9'}}));
+  const RegexId places = pool->concat(pool->repeat(digit, 0, RegexPool::kUnbounded), last);
+  const RegexId plain = pool->concat(whole_part(pool), pool->optional(pool->concat(pool->literal("."), places)));
+  return pool->conj({with_sign(plain, pool), pool->negate(pool->literal("-0"))});
+}
+
 Result<RegexId> bounded_number(Bound bound, const Decimal& value, RegexPool* pool) {
   DECANT_TRY(auto parts, value.split());
   auto automaton =

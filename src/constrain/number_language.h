@@ -18,6 +18,8 @@ RegexId plain_number(RegexPool* pool);
 RegexId whole_number(RegexPool* pool);
 // Those without a point.
 RegexId digits_number(RegexPool* pool);
+// Of each value its shortest plain spelling.
+RegexId shortest_number(RegexPool* pool);
 
 enum class Bound { kMinimum, kExclusiveMinimum, kMaximum, kExclusiveMaximum };
 // Texts of digits, sign and point whose value is within the bound; to be intersected with plain_number(). kUnsupported

@@ -95,6 +95,12 @@ RegexId RegexPool::intern(const Node& node, const std::vector<uint32_t>& list) {
   std::vector<uint32_t> key = list;
   key.insert(key.end(), {static_cast<uint32_t>(node.kind), list.empty() ? node.a : 0, list.empty() ? node.b : 0,
                          static_cast<uint32_t>(node.min), static_cast<uint32_t>(node.max)});
+  if (nodes_.size() + lists_.size() / 8 >= kMaxExpressions) {
+    const auto known = ids_.find(key);
+    if (known != ids_.end()) return known->second;
+    exhausted_ = true;
+    return kNoneId;
+  }
   const auto [it, is_new] = ids_.emplace(std::move(key), static_cast<RegexId>(nodes_.size()));
   if (!is_new) return it->second;
   nodes_.push_back(node);

@@ -118,6 +118,9 @@ class RegexPool {
   std::optional<std::vector<std::string>> enumerate(RegexId a, size_t limit);
 
   size_t size() const { return nodes_.size(); }
+  // Whether more expressions were asked for than there may be: none() stands for them, and answers mean nothing.
+  bool exhausted() const { return exhausted_; }
+  static constexpr size_t kMaxExpressions = 1'500'000;
   size_t bytes() const;
   int64_t searches_given_up() const { return given_up_; }
 
@@ -174,6 +177,7 @@ class RegexPool {
   std::unordered_map<uint64_t, RegexId> derivatives_;
   std::vector<int8_t> live_;  // by id: -1 unknown, 0, 1
   int64_t given_up_ = 0;
+  bool exhausted_ = false;
 };
 
 enum class RegexDialect {

@@ -9,6 +9,7 @@
 #include <unordered_map>
 
 #include "base/printable.h"
+#include "constrain/metaschema.h"
 #include "constrain/number_language.h"
 #include "constrain/uri.h"
 #include "text/unicode.h"
@@ -105,6 +106,7 @@ class SchemaReader {
                    .plain_number = plain_number(&pool),
                    .whole_number = whole_number(&pool),
                    .digits_number = digits_number(&pool)};
+    out_.texts_.one_each = pool.alt({out_.texts_.null, out_.texts_.true_, out_.texts_.false_, shortest_number(&pool)});
     pool.freeze();
     return {};
   }
@@ -583,6 +585,8 @@ class SchemaReader {
     if (const JsonNode* unique = json.find("uniqueItems")) {
       if (!unique->is_bool()) return invalid(&json, "uniqueItems", "expected true or false");
       node->unique_items = unique->boolean;
+      // Numbers that are there are taken out of the language of the others.
+      if (unique->boolean) note_characters("-.0123456789");
     }
     return {};
   }
@@ -635,12 +639,13 @@ class SchemaReader {
 
   Result<int> find_resource(const JsonNode& json, const char* keyword, const std::string& address) {
     if (const auto it = by_address_.find(address); it != by_address_.end()) return it->second;
-    if (!options_.resolver) {
+    const std::optional<std::string> own = metaschema(address);
+    if (!own && !options_.resolver) {
       return invalid(
           &json, keyword,
           fmt::format("\"{}\" is another document; only references into this one are followed", printable(address)));
     }
-    Result<std::string> text = options_.resolver(address);
+    Result<std::string> text = own ? Result<std::string>(*own) : options_.resolver(address);
     if (!text.ok())
       return std::move(text).status().with_context(fmt::format("{}: {}/{}", out_.name_, place(&json), keyword));
     Result<JsonNode> tree = parse_json_tree(*text);
@@ -705,6 +710,8 @@ Result<std::shared_ptr<Schema>> Schema::parse(std::string_view text, const std::
   std::shared_ptr<Schema> schema(new Schema());
   schema->name_ = name;
   DECANT_TRY_STATUS(SchemaReader(schema.get(), options).read(text));
+  if (schema->pool_.exhausted())
+    return Status::unsupported("{}: too large: its values and patterns are too many", name);
   return schema;
 }
 

@@ -82,6 +82,7 @@ struct SchemaOptions {
 // Texts of scalars that are no strings.
 struct JsonTexts {
   RegexId null, true_, false_, any_number, plain_number, whole_number, digits_number;
+  RegexId one_each;  // of these, the shortest plain text of each value
 };
 
 class Schema {

@@ -42,6 +42,7 @@ const char* const kSchemas[] = {
     R"({"type":"object","additionalProperties":{"type":"array","items":{"type":"string","minLength":2,"maxLength":4},"maxItems":2},"maxProperties":2})",
     R"({"type":"array","items":{"enum":["a","ab","abc",1,true]},"uniqueItems":true,"minItems":2})",
     R"({"anyOf":[{"type":"object","properties":{"kind":{"const":"a"},"name":{"type":"integer"}},"required":["kind"]},{"type":"object","properties":{"kind":{"const":"b"}},"required":["kind","name"]}]})",
+    R"({"type":"array","items":{"type":"string","pattern":"^[ab]*$"},"uniqueItems":true,"minItems":6})",
     R"({"type":"object","patternProperties":{"^a":{"type":"integer"},"e$":{"type":"null"}},"additionalProperties":false,"minProperties":1})",
     R"({"type":"object","propertyNames":{"maxLength":2},"unevaluatedProperties":{"type":"boolean"},"properties":{"a":true},"maxProperties":3})",
     R"({"oneOf":[{"type":"integer","multipleOf":3},{"type":"integer","multipleOf":5}]})",

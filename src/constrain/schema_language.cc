@@ -16,6 +16,7 @@ namespace {
 constexpr size_t kMaxCases = 2048;     // alternatives of one goal
 constexpr size_t kMaxSubsets = 6;      // of anyOf beside unevaluated*, and of patterns: 2^6
 constexpr size_t kMaxNames = 256;      // of a finite language of names
+constexpr size_t kMaxValues = 256;     // of a goal that are told apart one by one
 constexpr size_t kMaxOpen = 150;       // goals within goals when one asks for a value
 constexpr size_t kMaxMergedNames = 8;  // properties of an alternative that is written as clauses
 constexpr size_t kMaxMergedClauses = 24;
@@ -137,6 +138,7 @@ RegexId SchemaLanguage::values_language(const SchemaNode& node, uint8_t type) {
   std::vector<RegexId> parts;
   const JsonTexts& texts = schema_->texts();
   for (const JsonNode* value : node.values) {
+    if (pool().exhausted()) break;
     switch (value->type) {
       case JsonNode::Type::kNull:
         if (type == kNullBit) parts.push_back(texts.null);
@@ -807,14 +809,25 @@ bool SchemaLanguage::matches(RegexId id, std::string_view text) {
   return pool().nullable(id);
 }
 
+SchemaId SchemaLanguage::property(SchemaId id, std::string_view name) {
+  const auto& properties = schema_->node(id).properties;
+  if (properties.size() < 16) {
+    const auto it = std::find_if(properties.begin(), properties.end(), [&](const auto& p) { return p.first == name; });
+    return it == properties.end() ? kNoSchema : it->second;
+  }
+  auto& index = properties_[id];
+  if (index.empty()) index.insert(properties.begin(), properties.end());
+  const auto it = index.find(name);
+  return it == index.end() ? kNoSchema : it->second;
+}
+
 std::vector<SchemaLiteral> SchemaLanguage::literals_of_name(const ObjectRules& rules, std::string_view name) {
   std::vector<SchemaLiteral> literals;
   const auto in_scope = [&](SchemaId id, std::vector<SchemaLiteral>* out) {
     if (id < kNoSchema) return true;
     const SchemaNode& n = schema_->node(id);
     bool matched = false;
-    for (const auto& [key, schema] : n.properties) {
-      if (key != name) continue;
+    if (const SchemaId schema = property(id, name); schema != kNoSchema) {
       if (out != nullptr) out->push_back({schema, false});
       matched = true;
     }
@@ -1260,23 +1273,95 @@ bool SchemaLanguage::array_possible(ArrayShape& shape) {
   for (int64_t i = 0; i < std::min<int64_t>(rules.min, static_cast<int64_t>(shape.prefix) + 1); ++i) {
     if (!satisfiable(item_goal(shape, i))) return false;
   }
-  const auto somewhere = [&](int64_t from, SchemaLiteral literal) {
-    for (int64_t i = std::min(from, static_cast<int64_t>(shape.prefix));
-         i <= static_cast<int64_t>(shape.prefix) && i < rules.max; ++i) {
-      std::vector<SchemaLiteral> all = goals_[item_goal(shape, i)];
-      all.push_back(literal);
-      if (satisfiable(goal(std::move(all)))) return true;
-      if (!satisfiable(item_goal(shape, i))) return false;
-    }
-    return false;
-  };
+  // Items that have to come are alike behind the prefix.
+  const int64_t alike = rules.min - static_cast<int64_t>(shape.prefix);
+  if (rules.unique && alike > 1) {
+    const auto& values = few_values(shape.goals.back());
+    if (values && static_cast<int64_t>(values->size()) < alike) return false;
+  }
   for (const ArrayRules::Contains& c : rules.contains) {
-    if (c.min > 0 && !somewhere(0, c.value)) return false;
+    if (!contains_possible(shape, 0, c, 0)) return false;
   }
   for (const ArrayRules::Witness& w : rules.witnesses) {
-    if (!somewhere(w.from, w.value)) return false;
+    if (!witness_possible(shape, 0, w)) return false;
   }
   return true;
+}
+
+// With n items the number of those that count can be anything from all that have to, to all that may; both grow with n.
+// So the least n that is long enough and has enough of them decides.
+bool SchemaLanguage::contains_possible(ArrayShape& shape, int64_t count, const ArrayRules::Contains& c,
+                                       int64_t contained) {
+  const ArrayRules& rules = shape.rules;
+  const bool bounded = c.max != INT64_MAX;
+  const int64_t least = std::max<int64_t>(0, c.min - contained), most = bounded ? c.max - contained : INT64_MAX;
+  if (most < 0) return false;
+  if (least == 0 && !bounded) return true;
+  int64_t n = count, may = 0, must = 0;
+  bool can = false, can_not = false;
+  const auto look_at = [&](int64_t index) {
+    const GoalId goal = item_goal(shape, index);
+    can = satisfiable(goal_with(goal, {c.value}));
+    can_not = satisfiable(bounded ? goal_with(goal, {{c.value.schema, !c.value.negative}}) : goal);
+  };
+  const auto prefix = static_cast<int64_t>(shape.prefix);
+  for (; n < prefix && (n < rules.min || may < least); ++n) {
+    if (n == rules.max) return false;
+    look_at(n);
+    if (!can && !can_not) return false;
+    may += can ? 1 : 0;
+    must += can_not ? 0 : 1;
+  }
+  const int64_t rest = std::max({int64_t{0}, rules.min - n, least - may});
+  if (rest > 0) {
+    if (rest > rules.max - n) return false;
+    look_at(n);
+    if ((!can && !can_not) || (!can && may < least)) return false;
+    must += can_not ? 0 : rest;
+  }
+  return must <= most;
+}
+
+bool SchemaLanguage::witness_possible(ArrayShape& shape, int64_t count, const ArrayRules::Witness& w) {
+  const auto prefix = static_cast<int64_t>(shape.prefix);
+  for (int64_t i = count; i < shape.rules.max; ++i) {
+    const GoalId goal = item_goal(shape, i);
+    if (i >= w.from && satisfiable(goal_with(goal, {w.value}))) return true;
+    if (!satisfiable(goal)) return false;
+    // Items behind the prefix are alike.
+    if (i >= prefix && i >= w.from) return false;
+    if (i >= prefix) i = w.from - 1;
+  }
+  return false;
+}
+
+bool SchemaLanguage::few_scalars(GoalId id) {
+  if (const auto it = few_scalars_.find(id); it != few_scalars_.end()) return it->second;
+  const bool few = pool().enumerate(pool().conj({scalars(id), schema_->texts().one_each}), kMaxValues).has_value();
+  return few_scalars_.emplace(id, few).first->second;
+}
+
+const std::optional<std::vector<std::string>>& SchemaLanguage::few_values(GoalId id) {
+  if (const auto it = few_values_.find(id); it != few_values_.end()) return it->second;
+  std::optional<std::vector<std::string>> values;
+  if (objects(id).empty() && arrays(id).empty()) {
+    const auto texts = pool().enumerate(strings(id), kMaxValues);
+    const auto others = pool().enumerate(pool().conj({scalars(id), schema_->texts().one_each}), kMaxValues);
+    if (texts && others) {
+      values.emplace();
+      for (const std::string& text : *texts) {
+        JsonNode node{.type = JsonNode::Type::kString};
+        node.text = text;
+        values->push_back(canonical_json(node));
+      }
+      for (const std::string& text : *others) {
+        const Result<JsonNode> node = parse_json_tree(text);
+        if (node.ok()) values->push_back(canonical_json(*node));
+      }
+      std::sort(values->begin(), values->end());
+    }
+  }
+  return few_values_.emplace(id, std::move(values)).first->second;
 }
 
 bool SchemaLanguage::satisfiable(GoalId id) {

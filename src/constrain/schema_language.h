@@ -11,6 +11,8 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "base/status.h"
@@ -105,7 +107,10 @@ class SchemaLanguage {
   Schema& schema() { return *schema_; }
   RegexPool& pool() { return schema_->pool(); }
   // The first thing that could not be done; what is answered after it means nothing.
-  const Status& status() const { return status_; }
+  const Status& status() {
+    if (pool().exhausted()) give_up("too much to follow: more than a million and a half of expressions");
+    return status_;
+  }
   void too_many();  // sets it
   // Why there is no value, if it is known: kInvalidArgument.
   Status unsatisfiable() const;
@@ -143,6 +148,14 @@ class SchemaLanguage {
   GoalId item_goal(const ArrayShape& shape, int64_t index) const {
     return shape.goals[std::min(static_cast<size_t>(index), shape.goals.size() - 1)];
   }
+  // Whether an array of `count` items, `contained` of which count for `c`, can have as many of them as it asks for.
+  bool contains_possible(ArrayShape& shape, int64_t count, const ArrayRules::Contains& c, int64_t contained);
+  // Whether a later item can be the witness.
+  bool witness_possible(ArrayShape& shape, int64_t count, const ArrayRules::Witness& w);
+  // All values of a goal in canonical form, sorted, if they are few and neither arrays nor objects.
+  const std::optional<std::vector<std::string>>& few_values(GoalId id);
+  // Whether a goal has few values that are no strings, arrays or objects.
+  bool few_scalars(GoalId id);
   size_t bytes() const;
 
  private:
@@ -185,6 +198,7 @@ class SchemaLanguage {
   ShapeId make_array(ArrayRules rules);
   bool object_possible(ObjectShape& shape);
   bool array_possible(ArrayShape& shape);
+  SchemaId property(SchemaId id, std::string_view name);  // kNoSchema: there is none of this name
   std::vector<SchemaLiteral> literals_of_name(const ObjectRules& rules, std::string_view name);
   void give_up(const std::string& what);
 
@@ -205,6 +219,9 @@ class SchemaLanguage {
   std::map<std::string, uint32_t> name_ids_;
   std::vector<std::unique_ptr<ArrayShape>> arrays_;
   std::map<GoalId, bool> satisfiable_;
+  std::map<GoalId, std::optional<std::vector<std::string>>> few_values_;
+  std::map<SchemaId, std::unordered_map<std::string_view, SchemaId>> properties_;  // of schemas with many
+  std::map<GoalId, bool> few_scalars_;
   std::vector<GoalId> open_;  // goals whose satisfiability is being asked
   size_t lowest_open_ = SIZE_MAX;
   std::map<GoalId, size_t> assumed_;  // found impossible, resting on goals that are still open; the outermost of these

@@ -46,34 +46,38 @@ Result<std::string> read_lines(const std::string& path) {
 #endif
 }
 
-Status run_tests(const JsonNode& tests, Constraint& constraint, const Tokenizer& tokenizer, MaskbenchSchema* out) {
+Status run_tests(const JsonNode& tests, Constraint* constraint, const Tokenizer& tokenizer, MaskbenchSchema* out) {
   for (const JsonNode& test : tests.items) {
     const JsonNode* data = test.find("data");
     const JsonNode* valid = test.find("valid");
     if (data == nullptr || valid == nullptr || !valid->is_bool())
       return Status::corrupt("a test without data or valid");
-    DECANT_TRY(const std::vector<TokenId> tokens,
-               tokenizer.encode(json_line(*data), {.add_special = false, .parse_special = false}));
-    ConstraintState state = constraint.start();
-    bool taken = true;
-    for (const TokenId token : tokens) {
+    MaskbenchInstance one{.valid = valid->boolean};
+    DECANT_TRY(one.tokens, tokenizer.encode(json_line(*data), {.add_special = false, .parse_special = false}));
+    out->instances.push_back(std::move(one));
+  }
+  if (constraint == nullptr) return {};
+  for (MaskbenchInstance& one : out->instances) {
+    ConstraintState state = constraint->start();
+    one.taken = true;
+    for (const TokenId token : one.tokens) {
       const double begin = thread_us();
-      taken = constraint.mask(state)->test(token);
-      if (taken) {
-        DECANT_TRY(state, constraint.advance(state, token));
+      one.taken = constraint->mask(state)->test(token);
+      if (one.taken) {
+        DECANT_TRY(state, constraint->advance(state, token));
       }
-      out->mask_us.push_back(thread_us() - begin);
-      if (!taken) break;
+      one.mask_us.push_back(thread_us() - begin);
+      if (!one.taken) break;
     }
-    const bool whole = taken && constraint.accepting(state);
-    if (valid->boolean) {
+    one.whole = one.taken && constraint->accepting(state);
+    if (one.valid) {
       ++out->valid;
-      out->valid_rejected += !taken;
-      out->valid_rejected_strict += !whole;
+      out->valid_rejected += !one.taken;
+      out->valid_rejected_strict += !one.whole;
     } else {
       ++out->invalid;
-      out->invalid_accepted += taken;
-      out->invalid_accepted_strict += whole;
+      out->invalid_accepted += one.taken;
+      out->invalid_accepted_strict += one.whole;
     }
   }
   return {};
@@ -97,9 +101,7 @@ Percentiles percentiles_of(std::vector<double> values) {
   return p;
 }
 
-Result<MaskbenchReport> run_maskbench(const Tokenizer& tokenizer, const std::string& data, int every,
-                                      const std::function<void(size_t)>& progress) {
-  MaskbenchReport report;
+Status for_each_schema(const std::string& data, int every, const std::function<Status(const BenchmarkSchema&)>& use) {
   std::error_code error;
   std::vector<std::string> files;
   for (const fs::directory_entry& entry : fs::directory_iterator(data, error)) {
@@ -109,10 +111,6 @@ Result<MaskbenchReport> run_maskbench(const Tokenizer& tokenizer, const std::str
   if (files.empty())
     return Status::not_found("{}: no .jsonl or .jsonl.gz files there; --data takes MaskBench's folder", data);
   std::sort(files.begin(), files.end());
-  const double begin = thread_us();
-  const auto vocabulary = std::make_shared<const JsonVocabulary>(std::make_shared<const TokenTrie>(tokenizer));
-  report.vocabulary_us = thread_us() - begin;
-  report.vocabulary_bytes = vocabulary->bytes();
   size_t number = 0;
   for (const std::string& path : files) {
     DECANT_TRY(const std::string lines, read_lines(path));
@@ -133,27 +131,50 @@ Result<MaskbenchReport> run_maskbench(const Tokenizer& tokenizer, const std::str
       const JsonNode* tests = parsed->find("tests");
       if (id == nullptr || schema == nullptr || tests == nullptr)
         return place(Status::corrupt("no id, schema or tests"));
-      const std::string text = json_line(*schema);
-      MaskbenchSchema one{.id = id->text};
-      const double start = thread_us();
-      const auto constraint = compile_json_schema(text, "schema", {}, vocabulary);
-      one.compile_us = thread_us() - start;
-      if (constraint.ok()) {
-        (*constraint)->mask((*constraint)->start());
-        one.first_mask_us = thread_us() - start;
-        const Status status = run_tests(*tests, **constraint, tokenizer, &one);
-        if (status.code() == Code::kCorrupt) return place(status);
-        if (!status.ok()) one.refused = status.message();
-        one.bytes = (*constraint)->bytes();
-      } else {
-        one.first_mask_us = one.compile_us;
-        one.refused = constraint.status().message();
-      }
-      report.schemas.push_back(std::move(one));
-      if (progress) progress(report.schemas.size());
+      Status status = use({.id = id->text, .text = json_line(*schema), .tests = *tests});
+      if (status.code() == Code::kCorrupt) return place(std::move(status));
+      if (!status.ok()) return status;
     }
   }
-  std::vector<double> compile, first, mask, bytes;
+  return {};
+}
+
+Result<MaskbenchReport> run_maskbench(
+    const Tokenizer& tokenizer, const std::string& data, int every,
+    const std::function<Status(const BenchmarkSchema&, const MaskbenchSchema&)>& done) {
+  MaskbenchReport report;
+  const double begin = thread_us();
+  const auto vocabulary = std::make_shared<const JsonVocabulary>(std::make_shared<const TokenTrie>(tokenizer));
+  report.vocabulary_us = thread_us() - begin;
+  report.vocabulary_bytes = vocabulary->bytes();
+  std::vector<double> mask;
+  const auto run_one = [&](const BenchmarkSchema& schema) -> Status {
+    MaskbenchSchema one{.id = schema.id};
+    const double start = thread_us();
+    const auto constraint = compile_json_schema(schema.text, "schema", {}, vocabulary);
+    one.compile_us = thread_us() - start;
+    one.first_mask_us = one.compile_us;
+    if (constraint.ok()) {
+      (*constraint)->mask((*constraint)->start());
+      one.first_mask_us = thread_us() - start;
+    } else {
+      one.refused = constraint.status().message();
+    }
+    Status status = run_tests(schema.tests, constraint.ok() ? constraint->get() : nullptr, tokenizer, &one);
+    if (status.code() == Code::kCorrupt) return status;
+    if (!status.ok()) one.refused = status.message();
+    if (constraint.ok()) one.bytes = (*constraint)->bytes();
+    if (done) DECANT_TRY_STATUS(done(schema, one));
+    for (MaskbenchInstance& i : one.instances) {
+      one.mask_us.insert(one.mask_us.end(), i.mask_us.begin(), i.mask_us.end());
+    }
+    mask.insert(mask.end(), one.mask_us.begin(), one.mask_us.end());
+    one.instances.clear();
+    report.schemas.push_back(std::move(one));
+    return {};
+  };
+  DECANT_TRY_STATUS(for_each_schema(data, every, run_one));
+  std::vector<double> compile, first, bytes;
   for (const MaskbenchSchema& s : report.schemas) {
     report.refused += !s.refused.empty();
     report.passing += s.refused.empty() && s.valid_rejected + s.invalid_accepted == 0;
@@ -164,7 +185,6 @@ Result<MaskbenchReport> run_maskbench(const Tokenizer& tokenizer, const std::str
     }
     compile.push_back(s.compile_us);
     first.push_back(s.first_mask_us);
-    mask.insert(mask.end(), s.mask_us.begin(), s.mask_us.end());
     bytes.push_back(static_cast<double>(s.bytes));
   }
   report.compile_us = percentiles_of(std::move(compile));

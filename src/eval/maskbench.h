@@ -6,15 +6,27 @@
 // advance, until a token is refused. Only a vocabulary is needed.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <vector>
 
 #include "base/status.h"
+#include "constrain/json_tree.h"
 
 namespace decant {
 
 class Tokenizer;
+
+// One line of a benchmark's file.
+struct BenchmarkSchema {
+  std::string id;
+  std::string text;  // the schema on one line
+  JsonNode tests;    // [{data, valid}]
+};
+// Calls `use` for each n-th schema (`every`) of the folder's *.jsonl and *.jsonl.gz files, in the order of their names,
+// and stops at its first failure. kNotFound, kCorrupt (file and line), kUnsupported for .gz in a build without zlib.
+Status for_each_schema(const std::string& data, int every, const std::function<Status(const BenchmarkSchema&)>& use);
 
 struct Percentiles {
   size_t count = 0;
@@ -23,13 +35,21 @@ struct Percentiles {
 // Of values in any order: the one at index min(n - 1, n * share).
 Percentiles percentiles_of(std::vector<double> values);
 
+struct MaskbenchInstance {
+  bool valid = false;
+  std::vector<int32_t> tokens;
+  std::vector<double> mask_us;        // mask and advance, up to the first token that was refused
+  bool taken = false, whole = false;  // all tokens were; and the text may end behind them
+};
+
 struct MaskbenchSchema {
   std::string id;
-  std::string refused;          // why, or ""
-  double compile_us = 0;        // of this thread's CPU time, likewise below
-  double first_mask_us = 0;     // compiling included
-  std::vector<double> mask_us;  // mask and advance, by token
-  size_t bytes = 0;             // of the compiled schema after its instances, without the vocabulary's tables
+  std::string refused;                       // why, or ""
+  double compile_us = 0;                     // of this thread's CPU time, likewise below
+  double first_mask_us = 0;                  // compiling included
+  std::vector<double> mask_us;               // mask and advance, by token
+  std::vector<MaskbenchInstance> instances;  // while `done` is called; a report has none
+  size_t bytes = 0;  // of the compiled schema after its instances, without the vocabulary's tables
   // The benchmark's verdict never looks at the end of the text, the strict one does.
   int valid = 0, invalid = 0;
   int valid_rejected = 0, invalid_accepted = 0;
@@ -45,9 +65,9 @@ struct MaskbenchReport {
   double vocabulary_us = 0;
 };
 
-// `data`: a folder of *.jsonl and *.jsonl.gz files with id, schema and tests on each line. `every`: takes each n-th
-// schema. kNotFound, kCorrupt (file and line), kUnsupported for .gz in a build without zlib.
-Result<MaskbenchReport> run_maskbench(const Tokenizer& tokenizer, const std::string& data, int every,
-                                      const std::function<void(size_t done)>& progress = {});
+// `data` and `every` as above. `done` is called after each schema; its failure ends the run.
+Result<MaskbenchReport> run_maskbench(
+    const Tokenizer& tokenizer, const std::string& data, int every,
+    const std::function<Status(const BenchmarkSchema&, const MaskbenchSchema&)>& done = {});
 
 }  // namespace decant

@@ -55,6 +55,55 @@ class SchemaTest(harness.CliTest):
         self.assertIn("warning: ", result.errors)
         self.assertIn("left out", result.errors)
 
+    def test_hostile_schemas_are_refused_in_time(self):
+        words_of = {
+            "not JSON: line 1": '{"type": }',
+            "a schema is an object": "[]",
+            "appears twice": '{"type": "string", "type": "integer"}',
+            "line 1, column": b'{"const": "\xff\xfe"}',
+            "a zero byte": b'{"type": "integer"}\0',
+            "nested deeper": '{"items": ' * 1000 + "{}" + "}" * 1000,
+            "deeper than 512": "[" * 1000000,
+            "references lead back": '{"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}}',
+            "no value is valid": '{"type": "array", "items": {"$ref": "#"}, "minItems": 1}',
+            "groups nested deeper": json.dumps({"pattern": "^" + "(" * 1000 + "a*" + ")*" * 1000 + "$"}),
+            "a repetition of more": '{"pattern": "^a{1,4000000000}$"}',
+            "bytes; at most": json.dumps({"pattern": "|".join(f"w{i}" for i in range(10000))}),
+            "too large for a double": '{"minimum": 1e400}',
+            "#/minItems": '{"minItems": -1}',
+            "another document": '{"$ref": "http://example.com/x.json"}',
+            "too many alternatives": json.dumps({"enum": [{"a": i} for i in range(5000)]}),
+            "too many schemas within": json.dumps(
+                {"$ref": "#/$defs/0", "$defs": {str(i): {"$ref": f"#/$defs/{i + 1}"} for i in range(3000)} | {"3000": {}}}),
+            "too much to follow": json.dumps({"enum": ["x" * 30 + str(i) for i in range(60000)]}),
+        }
+        for word, schema in words_of.items():
+            with self.subTest(word):
+                path = self.write("schema.json", schema)
+                self.refuse(FAILURE, ["schema.json", word], "run", "-m", self.llama, "x", "--json-schema", path, timeout=60)
+
+    def test_large_bounds_and_schemas_are_no_trouble(self):
+        for schema in (
+            {"type": "array", "items": {"type": "integer"}, "minItems": 1000000, "maxItems": 10000000},
+            {"type": "string", "minLength": 1000000, "pattern": "^(ab)*$"},
+            {"type": "string", "maxLength": 1000000},
+            {"pattern": "^(a{1,1000}){1,1000}$"},
+            {"pattern": "^" + "(" * 30 + "a*" + ")*" * 30 + "$"},
+            {"type": "string", "pattern": "(a|b)*a(a|b){200}c"},
+            {"enum": [f"value {i}" for i in range(20000)]},
+            {"type": "object", "properties": {f"p{i}": {"type": "integer"} for i in range(5000)}, "required": [f"p{i}" for i in range(5000)]},
+            {"allOf": [{"properties": {f"p{i}": {"type": "integer"}}} for i in range(1000)]},
+            {"oneOf": [{"required": [f"p{i}"]} for i in range(50)]},
+            {"type": "number", "multipleOf": 1e-300},
+            {"type": "number", "multipleOf": 3.14159265358979},
+            {"$schema": "http://example.com/unknown", "type": "integer"},
+            {"$ref": "http://json-schema.org/draft-07/schema#"},
+        ):
+            with self.subTest(str(schema)[:60]):
+                path = self.write("schema.json", json.dumps(schema))
+                self.succeed("run", "-m", self.llama, "--raw", "x", "--json-schema", path, "-n", "4", "-s", "1", timeout=60)
+
+
 
 if __name__ == "__main__":
     harness.main()
