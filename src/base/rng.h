@@ -12,7 +12,7 @@
 namespace decant {
 
 // What a number is drawn for. Verifiers that need independent noise use other purposes than sampling does.
-enum class Purpose : uint32_t { kSample = 0, kDraft = 1, kAccept = 2, kResidual = 3, kXtc = 4 };
+enum class Purpose : uint32_t { kSample = 0, kDraft = 1, kAccept = 2, kResidual = 3, kXtc = 4, kAlign = 5 };
 
 // One block of 128 random bits for (key, counter).
 inline std::array<uint32_t, 4> philox(std::array<uint32_t, 2> key, std::array<uint32_t, 4> counter) {
