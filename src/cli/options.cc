@@ -14,6 +14,7 @@
 #include <nlohmann/json.hpp>
 #include <string_view>
 
+#include "cli/align.h"
 #include "cli/common.h"
 #include "cli/describe.h"
 #include "cli/models.h"
@@ -530,6 +531,46 @@ std::function<Result<Command>()> command_of(std::shared_ptr<Options> options) {
   return [options]() -> Result<Command> { return Command(*options); };
 }
 
+void add_align(Adder& add, RunOptions* o) {
+  add.value("--align", "METHOD",
+            "draw answers distributed as the model's within the structure: asap(samples=N), exact(samples=N); none is "
+            "masking",
+            [=](CLI::Option* option, const std::string& text) {
+              const Result<AlignChoice> choice = parse_align(text);
+              if (!choice.ok()) throw CLI::ValidationError(option->get_name(false, true), choice.status().message());
+              o->align = *choice;
+            });
+  add.value("--align-trie", "FILE", "what --align learns is read from FILE, if it is there, and saved",
+            [=](CLI::Option* option, const std::string& file) {
+              if (file.empty()) refuse(option, "a file name", file);
+              o->align_trie = file;
+            });
+}
+
+bool has_constraint(const ConstraintOptions& c) {
+  return !c.json_schemas.empty() || !c.patterns.empty() || !c.grammars.empty() || !c.choices.empty() ||
+         !c.not_patterns.empty() || !c.not_choices.empty();
+}
+
+// What --align cannot go with.
+Status check_align(const RunOptions& o) {
+  if (!o.align) {
+    return o.align_trie.empty() ? Status() : Status::invalid_argument("--align-trie needs --align");
+  }
+  if (!has_constraint(o.constraint)) {
+    return Status::invalid_argument("--align needs a structure, such as --json-schema or --grammar");
+  }
+  if (!o.answer.stops.empty()) return Status::invalid_argument("--align: answers end by themselves; leave out --stop");
+  if (o.logprobs >= 0)
+    return Status::invalid_argument("--align: the report has log_p of each answer; leave out --logprobs");
+  if (o.answer.sampler.ignore_eos)
+    return Status::invalid_argument("--align: answers have to end; leave out --ignore-eos");
+  if (o.answer.sampler.temperature <= 0) {
+    return Status::invalid_argument("--align: at --temp 0 there is no distribution to align with; raise --temp");
+  }
+  return {};
+}
+
 std::function<Result<Command>()> define_run(Adder& add) {
   auto o = std::make_shared<RunOptions>();
   add_text(add, &o->prompt, "prompt", true);
@@ -541,6 +582,7 @@ std::function<Result<Command>()> define_run(Adder& add) {
   add_model(add, &o->model, "tokens of prompt and answer together; 0: what the model was trained for");
   add_lora(add, &o->model);
   add_constraint(add, &o->constraint);
+  add_align(add, o.get());
   add_sampling(add, &o->answer);
   return [o]() -> Result<Command> {
     DECANT_TRY_STATUS(check_constraint(o->constraint));
@@ -548,6 +590,7 @@ std::function<Result<Command>()> define_run(Adder& add) {
       return Status::invalid_argument("--finish needs the number of tokens: -n");
     if (o->constraint.canonical && o->logprobs >= 0)
       return Status::invalid_argument("--forced canonical draws no tokens, so that --logprobs has nothing to show");
+    DECANT_TRY_STATUS(check_align(*o));
     if (o->logprobs >= 0 && o->json.empty())
       return Status::invalid_argument("--logprobs needs --json FILE (or --json -)");
     if (o->raw && o->answer.system) {

@@ -12,6 +12,7 @@
 
 #include "base/dtype.h"
 #include "base/status.h"
+#include "constrain/alignment.h"
 #include "sample/sampler.h"
 
 namespace decant::cli {
@@ -70,14 +71,25 @@ struct ConstraintOptions {
   std::string tool_format;                // --tool-format; "": what the chat template speaks of
 };
 
+// --align METHOD(samples=N, batch=N, attempts=N, nodes=N)
+struct AlignChoice {
+  AlignMode mode = AlignMode::kAsap;
+  int64_t samples = 1;       // answers
+  int64_t batch = 1;         // drawn side by side
+  int64_t attempts = 10000;  // for one answer
+  int64_t nodes = AlignmentTrie::kDefaultNodes;
+};
+
 struct RunOptions {
   ModelOptions model;
   AnswerOptions answer;
   TextSource prompt;
   bool raw = false;
   ConstraintOptions constraint;
-  int logprobs = -1;  // -1: none
-  std::string json;   // --json: "", a file or "-" (likewise below)
+  std::optional<AlignChoice> align;
+  std::string align_trie;  // --align-trie: a file, or ""
+  int logprobs = -1;       // -1: none
+  std::string json;        // --json: "", a file or "-" (likewise below)
 };
 
 struct ChatOptions {

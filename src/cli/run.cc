@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/mapped_file.h"
+#include "cli/align.h"
 #include "cli/common.h"
 #include "cli/constraint.h"
 #include "cli/session.h"
@@ -118,6 +119,7 @@ Status run(const RunOptions& options) {
   }
   const std::shared_ptr<Constraint> constraint = request.constraint;
   const size_t warnings = constraint ? constraint->warnings().size() : 0;
+  if (options.align) return run_aligned(options, session, std::move(request), &report);
 
   char last = '\n';
   const auto write = [&](std::string_view piece) -> Status {
