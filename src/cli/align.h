@@ -21,5 +21,7 @@ Result<AlignChoice> parse_align(std::string_view text);
 // sampler and constraint.
 Status run_aligned(const RunOptions& options, Session& session, GenerateRequest request, JsonReport* report);
 
+// decant eval alignment.
+Status eval_alignment(const EvalOptions& options, JsonReport* report);
 
 }  // namespace decant::cli

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/mapped_file.h"
+#include "cli/align.h"
 #include "cli/common.h"
 #include "cli/models.h"
 #include "cli/session.h"
@@ -271,6 +272,8 @@ Status eval(const EvalOptions& options) {
   if (options.what == "maskbench") return maskbench(options, &report);
   if (options.what == "schema-walk") return schema_walk(options, &report);
   return options.what == "jsonschemabench" ? jsonschemabench(options, &report) : suite(options, &report);
+  if (options.what == "alignment") return eval_alignment(options, &report);
+  return options.what == "maskbench" ? maskbench(options, &report) : suite(options, &report);
 }
 
 }  // namespace decant::cli

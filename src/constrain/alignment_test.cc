@@ -8,6 +8,7 @@
 #include <cmath>
 #include <functional>
 #include <map>
+#include <optional>
 #include <set>
 
 #include "base/mapped_file.h"
@@ -37,6 +38,9 @@ class TextSet final : public Constraint {
     Text next = text(from);
     next.push_back(token);
     return state(std::move(next));
+  }
+  std::optional<ConstraintState> step(const ConstraintState& /*state*/, uint8_t /*byte*/) override {
+    return std::nullopt;  // tokens stand for no bytes
   }
   bool accepting(const ConstraintState& state) override { return texts_.contains(text(state)); }
   size_t bytes() const override { return 0; }

@@ -70,7 +70,8 @@ double ideal_kl(size_t window, const std::vector<double>& p) {
   std::vector<size_t> drawn(window);
   for (int run = 0; run < kIdealRuns; ++run) {
     for (size_t i = 0; i < window; ++i) {
-      const double u = random_uniform({.seed = 1, .sample = static_cast<uint32_t>(run)}, static_cast<uint32_t>(i)) * sum;
+      const double u =
+          random_uniform({.seed = 1, .sample = static_cast<uint32_t>(run)}, static_cast<uint32_t>(i)) * sum;
       const auto at = std::upper_bound(cumulated.begin(), cumulated.end(), u) - cumulated.begin();
       drawn[i] = std::min(static_cast<size_t>(at), p.size() - 1);
     }
@@ -128,9 +129,10 @@ class Evaluation {
 
   Result<Run> draw(AlignMode mode, const std::function<void(AlignMode, int)>& progress) {
     Run run{.curve = {.mode = mode, .points = {}, .stopped = {}}, .texts = {}};
-    DECANT_TRY(const std::unique_ptr<AlignedSampler> sampler,
-               AlignedSampler::create(engine_, request_,
-                                      {.mode = mode, .max_attempts = options_.max_attempts, .cancel = options_.cancel}));
+    DECANT_TRY(
+        const std::unique_ptr<AlignedSampler> sampler,
+        AlignedSampler::create(engine_, request_,
+                               {.mode = mode, .max_attempts = options_.max_attempts, .cancel = options_.cancel}));
     AlignmentPoint total;
     const std::vector<int> at = checkpoints(options_.samples);
     const auto record = [&](int n) -> Status {
