@@ -17,6 +17,7 @@ namespace {
 struct Task {
   std::string family, name, prompt, kind, grammar;
   int max_tokens = 0;
+  bool enumerate = false;  // the language is finite and small
 };
 
 Result<std::vector<Task>> read_tasks(const std::string& path, const std::string& wanted) {
@@ -41,6 +42,8 @@ Result<std::vector<Task>> read_tasks(const std::string& path, const std::string&
     }
     const auto budget = entry.is_object() ? entry.find("max_tokens") : entry.end();
     if (budget != entry.end() && budget->is_number_integer()) task.max_tokens = budget->get<int>();
+    const auto finite = entry.is_object() ? entry.find("enumerate") : entry.end();
+    task.enumerate = finite != entry.end() && finite->is_boolean() && finite->get<bool>();
     if (task.name.empty() || task.prompt.empty() || task.kind.empty() || task.max_tokens < 1) {
       return Status::corrupt("{}: task {}: it needs name, prompt, max_tokens and one of gbnf, regex, json_schema", path,
                              i + 1);
@@ -152,7 +155,7 @@ Status eval_alignment(const EvalOptions& options, JsonReport* report) {
     };
     AlignmentEvalOptions how;
     how.samples = options.samples;
-    how.explore_nodes = static_cast<size_t>(options.explore);
+    how.explore_nodes = task.enumerate ? static_cast<size_t>(options.explore) : 0;
     how.cancel = interrupt.flag();
     Result<AlignmentReport> result = run_alignment(*session.engine, request, how, show);
     progress.clear();

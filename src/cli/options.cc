@@ -824,7 +824,7 @@ std::function<Result<Command>()> define_eval(Adder& add) {
               "tokens of an answer (jsonschemabench) or a walk, at most; -1: 512 and 200");
   add.text("--tasks", "NAMES", &o->tasks, "of alignment: tasks or families with commas between them (default: all)");
   add.integer("-n,--samples", &o->samples, 1, 1000000, "of alignment: answers of each method");
-  add.integer("--explore", &o->explore, 0, kIntMax, "of alignment: enumerate languages of at most N prefixes");
+  add.integer("--explore", &o->explore, 0, kIntMax, "of alignment: prefixes of a language that is enumerated, at most");
   add.value("-s,--seed", "SEED", "of alignment: seed of the random draws (default: 1)",
             [o](CLI::Option* option, const std::string& text) {
               o->seed = static_cast<uint64_t>(read_int(option, text, "a whole number of at least 0", 0, kIntMax));
