@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "formats/gguf.h"
+#include "fuzz/alignment_seed.h"
 
 namespace decant {
 namespace {
@@ -406,6 +407,16 @@ void make_grammars(Corpus* gbnf, Corpus* lark) {
       "?start: s \".\"\ns: s \"+\" t -> add | t\nt: NUMBER | \"(\" s \")\"\n%import common.NUMBER\n%ignore \" \"",
       "1 + (2+3).");
   add(lark, "lark", 1, "start: [A] B~1..2 \"x\"i // c\nA.2: \"a\"..\"f\"\nB: /[^\\d\\s]\\w?/s", "abbX");
+// --- Files for alignment_fuzz
+// --------------------------------------------------------------------------------------------
+
+void make_alignment(Corpus* corpus) {
+  AlignmentTrie trie;
+  for (int i = 0; i < 12; ++i) {
+    const std::string file = trie.serialize(fuzz::alignment_key());
+    corpus->add(fmt::format("trie_{}", i), Bytes(file.begin(), file.end()));
+    fuzz::draw(i % 3 == 0 ? AlignMode::kExact : AlignMode::kAsap, 0.05 + 0.08 * i, &trie);
+  }
 }
 
 }  // namespace
@@ -421,6 +432,7 @@ int main(int argc, char** argv) {
       safetensors(folder + "/safetensors"), hf_tokenizer(folder + "/hf_tokenizer"), hub(folder + "/hub"),
       jinja(folder + "/jinja"), checkpoint(folder + "/checkpoint"), adapter(folder + "/adapter"),
       schema(folder + "/schema"), regex(folder + "/regex"), gbnf(folder + "/gbnf"), lark(folder + "/lark");
+      schema(folder + "/schema"), regex(folder + "/regex"), alignment(folder + "/alignment");
   decant::make_gguf(&gguf);
   decant::make_tokenizer(&tokenizer);
   decant::make_divergence(&divergence);
@@ -433,6 +445,9 @@ int main(int argc, char** argv) {
   decant::make_grammars(&gbnf, &lark);
   for (const decant::Corpus* corpus : {&gguf, &tokenizer, &divergence, &safetensors, &hf_tokenizer, &hub, &jinja,
                                        &checkpoint, &adapter, &schema, &regex, &gbnf, &lark}) {
+  decant::make_alignment(&alignment);
+  for (const decant::Corpus* corpus :
+       {&gguf, &tokenizer, &divergence, &safetensors, &hf_tokenizer, &hub, &jinja, &checkpoint, &adapter}) {
     if (corpus->status().ok()) continue;
     std::fprintf(stderr, "make_corpus: %s\n", corpus->status().message().c_str());
     return 1;

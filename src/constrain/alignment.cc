@@ -71,7 +71,7 @@ AlignmentTrie::NodeId AlignmentTrie::add_child(NodeId parent, TokenId token, dou
   Node& n = nodes_[parent];
   WideSum left(n.unvisited_high, n.unvisited_low);
   left.add(-p);
-  --n.unvisited_count;
+  if (n.unvisited_count > 0) --n.unvisited_count;  // a file may have counted wrongly
   if (n.unvisited_count == 0) {
     left = {};
   } else {
