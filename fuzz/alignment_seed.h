@@ -7,6 +7,7 @@
 #include <cmath>
 #include <memory>
 #include <optional>
+#include <string_view>
 #include <vector>
 
 #include "constrain/alignment.h"
@@ -28,7 +29,11 @@ class Anything final : public Constraint {
   Result<ConstraintState> advance(const ConstraintState& state, TokenId) override { return state; }
   std::optional<ConstraintState> step(const ConstraintState& state, uint8_t) override { return state; }
   bool accepting(const ConstraintState&) override { return true; }
+  const TokenTrie& trie() const override { return trie_; }
   size_t bytes() const override { return 0; }
+
+ private:
+  TokenTrie trie_{std::vector<std::string_view>(kVocab)};
 };
 
 // Draws one text and adds what it saw.

@@ -158,7 +158,9 @@ void AlignmentWalk::look() {
   mask_ = nullptr;
   if (static_cast<int>(tokens_.size()) >= budget_) return;
   mask_ = constraint_->mask(constraint_state_);
-  if (mask_->count() == 0) mask_ = nullptr;
+  if (mask_->count() > 0) return;
+  mask_ = nullptr;
+  failure_ = constraint_->failure(constraint_state_);  // an unknown mask is no empty one: c would be wrong
 }
 
 AlignmentRow AlignmentWalk::row(std::span<const TokenProbability> distribution) const {
@@ -181,6 +183,7 @@ AlignmentRow AlignmentWalk::row(std::span<const TokenProbability> distribution) 
 }
 
 Status AlignmentWalk::step(const AlignmentRow& row, double uniform) {
+  DECANT_TRY_STATUS(failure_);
   Seen seen;
   for (const TokenProbability& t : row.tokens) seen.mass.add(t.p);
   seen.count = static_cast<uint32_t>(row.tokens.size());

@@ -168,7 +168,7 @@ class AlignmentWalk {
   bool needs_row() const { return mask_ != nullptr || accepting_; }
   // The legal part of P after the prefix. `distribution`: ascending tokens; their sum is taken as 1.
   AlignmentRow row(std::span<const TokenProbability> distribution) const;
-  // The next token or the end, for a `uniform` in (0, 1). Fails as Constraint::advance does.
+  // The next token or the end, for a `uniform` in (0, 1). Fails as Constraint::advance and masks do.
   Status step(const AlignmentRow& row, double uniform);
 
   // Of the tokens so far, and of the end once it is accepted.
@@ -202,6 +202,7 @@ class AlignmentWalk {
   State state_ = State::kOpen;
   ConstraintState constraint_state_;
   std::shared_ptr<const TokenMask> mask_;  // nullptr: no token may come
+  Status failure_;                         // why it is not known which
   bool accepting_ = false;
   AlignmentTrie::NodeId node_ = AlignmentTrie::kRoot;
   std::vector<TokenId> tokens_;

@@ -22,12 +22,16 @@ using Text = std::vector<TokenId>;
 // A finite language, given by its texts.
 class TextSet final : public Constraint {
  public:
-  TextSet(std::set<Text> texts, int vocab_size) : texts_(std::move(texts)), vocab_size_(vocab_size) {}
+  TextSet(std::set<Text> texts, int vocab_size)
+      : texts_(std::move(texts)),
+        vocab_size_(vocab_size),
+        trie_(std::vector<std::string_view>(static_cast<size_t>(vocab_size))) {}
 
   ConstraintState start() override { return state({}); }
   std::shared_ptr<const TokenMask> mask(const ConstraintState& state) override {
     auto mask = std::make_shared<TokenMask>(vocab_size_);
     const Text& prefix = text(state);
+    if (prefix == unknown) return mask;
     for (auto it = texts_.lower_bound(prefix); it != texts_.end() && begins_with(*it, prefix); ++it) {
       if (it->size() > prefix.size()) mask->set((*it)[prefix.size()]);
     }
@@ -43,7 +47,13 @@ class TextSet final : public Constraint {
     return std::nullopt;  // tokens stand for no bytes
   }
   bool accepting(const ConstraintState& state) override { return texts_.contains(text(state)); }
+  Status failure(const ConstraintState& state) override {
+    return text(state) == unknown ? Status::exhausted("too much work") : Status();
+  }
+  const TokenTrie& trie() const override { return trie_; }
   size_t bytes() const override { return 0; }
+
+  Text unknown = {-1};  // a prefix whose mask cannot be made
 
  private:
   static bool begins_with(const Text& text, const Text& prefix) {
@@ -54,6 +64,7 @@ class TextSet final : public Constraint {
 
   std::set<Text> texts_;
   int vocab_size_;
+  TokenTrie trie_;
 };
 
 // P(v | prefix) for tokens 0 .. n - 1.
@@ -449,6 +460,18 @@ TEST(Alignment, ABudgetMakesDeadEndsThatAreLearned) {
   EXPECT_EQ(impossible.draw(AlignMode::kAsap).state(), AlignmentWalk::State::kDead);
   EXPECT_EQ(impossible.trie.log_c(), -std::numeric_limits<double>::infinity());
   EXPECT_TRUE(impossible.trie.exact(AlignmentTrie::kRoot));
+}
+
+// A mask that is empty because the work was too much says nothing about the language.
+TEST(Alignment, AMaskThatCannotBeMadeIsAnErrorAndNoDeadEnd) {
+  const auto constraint = std::make_shared<TextSet>(std::set<Text>{{0, 1}, {1, 0}}, 4);
+  constraint->unknown = {0};
+  Bench bench{random_model(4, 1), constraint};
+  AlignmentWalk walk = bench.begin(AlignMode::kAsap);
+  bench.step(walk, 1e-9);
+  ASSERT_EQ(walk.tokens(), Text{0});
+  EXPECT_EQ(walk.step({}, 0.5).code(), Code::kExhausted);
+  EXPECT_EQ(walk.state(), AlignmentWalk::State::kOpen);
 }
 
 // Filters may leave no legal token: the prefix is a dead end, and so is what leads to nothing else.

@@ -72,6 +72,21 @@ class AlignTest(harness.CliTest):
         self.refuse(FAILURE, ["--align-trie", "b.trie", "checksum"], *self.run_command("--align", "asap"), "--align-trie", cut)
         self.assertEqual(harness.read(file), content)
 
+    def test_grammars_expressions_and_choices_are_aligned_too(self):
+        run = ("run", "-m", self.llama, "--raw", "xyz", "-n", "12", "-c", "256", "-s", "1", *FREE, "--align", "exact(samples=20)")
+        grammar = self.write("words.gbnf", 'root ::= "th" ("e" | "in") | "it"')
+        file = str(self.folder / "words.trie")
+        for structure in (("--grammar", grammar), ("--regex", "the|thin|it"), ("--choice", "the", "--choice", "thin", "--choice", "it")):
+            report = self.report(*run, *structure, "--align-trie", file)
+            self.assertLessEqual({s["text"] for s in report["samples"]}, {"the", "thin", "it"})
+            # What the file says counts, and not its name.
+            copy = self.write("copy.gbnf", harness.read(grammar))
+            if structure[0] == "--grammar":
+                self.succeed(*run, "--grammar", copy, "--align-trie", file)
+                self.write("words.gbnf", 'root ::= "the"')
+            self.refuse(FAILURE, ["made for another grammar"], *run, "--grammar", grammar, "--align-trie", file)
+            os.remove(file)
+
     def test_one_thread_or_two_and_any_table_give_the_same_answers(self):
         want = [s["tokens"] for s in self.answers("--align", "exact(samples=12)")["samples"]]
         for arguments in (("-t", "1"), ("-t", "2"), ("--prefill-chunk", "1"), ("--kernels", "scalar")):
