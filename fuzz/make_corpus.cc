@@ -407,8 +407,9 @@ void make_grammars(Corpus* gbnf, Corpus* lark) {
       "?start: s \".\"\ns: s \"+\" t -> add | t\nt: NUMBER | \"(\" s \")\"\n%import common.NUMBER\n%ignore \" \"",
       "1 + (2+3).");
   add(lark, "lark", 1, "start: [A] B~1..2 \"x\"i // c\nA.2: \"a\"..\"f\"\nB: /[^\\d\\s]\\w?/s", "abbX");
-// --- Files for alignment_fuzz
-// --------------------------------------------------------------------------------------------
+}
+
+// --- Files for alignment_fuzz ----------------------------------------------------------------------------------------
 
 void make_alignment(Corpus* corpus) {
   AlignmentTrie trie;
@@ -431,8 +432,8 @@ int main(int argc, char** argv) {
   decant::Corpus gguf(folder + "/gguf"), tokenizer(folder + "/tokenizer"), divergence(folder + "/divergence"),
       safetensors(folder + "/safetensors"), hf_tokenizer(folder + "/hf_tokenizer"), hub(folder + "/hub"),
       jinja(folder + "/jinja"), checkpoint(folder + "/checkpoint"), adapter(folder + "/adapter"),
-      schema(folder + "/schema"), regex(folder + "/regex"), gbnf(folder + "/gbnf"), lark(folder + "/lark");
-      schema(folder + "/schema"), regex(folder + "/regex"), alignment(folder + "/alignment");
+      schema(folder + "/schema"), regex(folder + "/regex"), gbnf(folder + "/gbnf"), lark(folder + "/lark"),
+      alignment(folder + "/alignment");
   decant::make_gguf(&gguf);
   decant::make_tokenizer(&tokenizer);
   decant::make_divergence(&divergence);
@@ -443,11 +444,9 @@ int main(int argc, char** argv) {
   decant::make_checkpoints(argv[2], &checkpoint, &adapter);
   decant::make_schemas(&schema, &regex);
   decant::make_grammars(&gbnf, &lark);
-  for (const decant::Corpus* corpus : {&gguf, &tokenizer, &divergence, &safetensors, &hf_tokenizer, &hub, &jinja,
-                                       &checkpoint, &adapter, &schema, &regex, &gbnf, &lark}) {
   decant::make_alignment(&alignment);
-  for (const decant::Corpus* corpus :
-       {&gguf, &tokenizer, &divergence, &safetensors, &hf_tokenizer, &hub, &jinja, &checkpoint, &adapter}) {
+  for (const decant::Corpus* corpus : {&gguf, &tokenizer, &divergence, &safetensors, &hf_tokenizer, &hub, &jinja,
+                                       &checkpoint, &adapter, &schema, &regex, &gbnf, &lark, &alignment}) {
     if (corpus->status().ok()) continue;
     std::fprintf(stderr, "make_corpus: %s\n", corpus->status().message().c_str());
     return 1;

@@ -269,11 +269,10 @@ Status jsonschemabench(const EvalOptions& options, JsonReport* report) {
 
 Status eval(const EvalOptions& options) {
   DECANT_TRY(JsonReport report, JsonReport::open(options.json));
+  if (options.what == "alignment") return eval_alignment(options, &report);
   if (options.what == "maskbench") return maskbench(options, &report);
   if (options.what == "schema-walk") return schema_walk(options, &report);
   return options.what == "jsonschemabench" ? jsonschemabench(options, &report) : suite(options, &report);
-  if (options.what == "alignment") return eval_alignment(options, &report);
-  return options.what == "maskbench" ? maskbench(options, &report) : suite(options, &report);
 }
 
 }  // namespace decant::cli

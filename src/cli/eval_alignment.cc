@@ -122,7 +122,7 @@ std::string text_of(const Task& task, const AlignmentReport& r) {
 Status eval_alignment(const EvalOptions& options, JsonReport* report) {
   DECANT_TRY(const std::vector<Task> tasks, read_tasks(options.data, options.tasks));
   ModelOptions model;
-  model.model = options.model;
+  model.model = options.model.model;
   model.context = 4096;
   DECANT_TRY(Session session, Session::open(model));
   DECANT_TRY(const Prompter prompter, Prompter::open({}, *session.tokenizer));
@@ -130,8 +130,8 @@ Status eval_alignment(const EvalOptions& options, JsonReport* report) {
   const InterruptFlag interrupt;
   Json json;
   json["model"] = session.path;
-  json["samples"] = options.samples;
-  json["seed"] = options.seed;
+  json["samples"] = options.answers;
+  json["seed"] = options.answer.seed.value_or(1);
   Json& rows = json["tasks"] = Json::array();
   for (const Task& task : tasks) {
     GenerateRequest request;
@@ -141,7 +141,7 @@ Status eval_alignment(const EvalOptions& options, JsonReport* report) {
       DECANT_TRY(request.prompt, session.tokenizer->encode(task.prompt));
     }
     // The model's own distribution: temperature 1 and no filter.
-    request.sampler.seed = options.seed;
+    request.sampler.seed = options.answer.seed.value_or(1);
     request.sampler.temperature = 1;
     request.sampler.samplers = "temperature";
     request.max_tokens = task.max_tokens;
@@ -150,11 +150,11 @@ Status eval_alignment(const EvalOptions& options, JsonReport* report) {
     Progress progress;
     const auto show = [&](AlignMode mode, int done) {
       if (done % 10 == 0) {
-        progress.show(fmt::format("{}, {}: {} of {} answers", task.name, align_mode_name(mode), done, options.samples));
+        progress.show(fmt::format("{}, {}: {} of {} answers", task.name, align_mode_name(mode), done, options.answers));
       }
     };
     AlignmentEvalOptions how;
-    how.samples = options.samples;
+    how.samples = options.answers;
     how.explore_nodes = task.enumerate ? static_cast<size_t>(options.explore) : 0;
     how.cancel = interrupt.flag();
     Result<AlignmentReport> result = run_alignment(*session.engine, request, how, show);

@@ -781,25 +781,17 @@ std::function<Result<Command>()> define_convert(Adder& add) {
 
 std::function<Result<Command>()> define_eval(Adder& add) {
   auto o = std::make_shared<EvalOptions>();
-  const std::vector<std::string> works = {"maskbench", "jsonschemabench", "schema-walk", "jsonschema-suite"};
-  add.value("what", "", "maskbench, jsonschemabench, schema-walk, or jsonschema-suite (which needs no model)",
+  const std::vector<std::string> works = {"maskbench", "jsonschemabench", "schema-walk", "jsonschema-suite",
+                                          "alignment"};
+  add.value("what", "",
+            "maskbench, jsonschemabench, schema-walk, alignment, or jsonschema-suite (which needs no model)",
             [o, works](CLI::Option* option, const std::string& text) {
               if (std::find(works.begin(), works.end(), text) == works.end())
-                refuse(option, "maskbench, jsonschemabench, schema-walk or jsonschema-suite", text);
+                refuse(option, "maskbench, jsonschemabench, schema-walk, jsonschema-suite or alignment", text);
               o->what = text;
             })
       ->required();
   add.choices(add.app()->get_option("what"), works);
-  add.value("--data", "DIR", "MaskBench's .jsonl or .jsonl.gz files; the suite's folder with tests and remotes",
-            [o](CLI::Option*, const std::string& text) { o->data = text; })
-  add.value("what", "", "maskbench, jsonschema-suite (which needs no model), or alignment",
-            [o](CLI::Option* option, const std::string& text) {
-              if (text != "maskbench" && text != "jsonschema-suite" && text != "alignment")
-                refuse(option, "maskbench, jsonschema-suite or alignment", text);
-              o->what = text;
-            })
-      ->required();
-  add.choices(add.app()->get_option("what"), {"maskbench", "jsonschema-suite", "alignment"});
   add.value(
          "--data", "PATH",
          "MaskBench's .jsonl or .jsonl.gz files; the suite's folder with tests and remotes; a file of alignment tasks",
@@ -823,14 +815,8 @@ std::function<Result<Command>()> define_eval(Adder& add) {
   add.integer("-n,--predict", &o->answer.predict, -1, kIntMax,
               "tokens of an answer (jsonschemabench) or a walk, at most; -1: 512 and 200");
   add.text("--tasks", "NAMES", &o->tasks, "of alignment: tasks or families with commas between them (default: all)");
-  add.integer("-n,--samples", &o->samples, 1, 1000000, "of alignment: answers of each method");
+  add.integer("--answers", &o->answers, 1, 1000000, "of alignment: answers of each method");
   add.integer("--explore", &o->explore, 0, kIntMax, "of alignment: prefixes of a language that is enumerated, at most");
-  add.value("-s,--seed", "SEED", "of alignment: seed of the random draws (default: 1)",
-            [o](CLI::Option* option, const std::string& text) {
-              o->seed = static_cast<uint64_t>(read_int(option, text, "a whole number of at least 0", 0, kIntMax));
-            });
-  add.value("-m,--model", "MODEL", "whose vocabulary masks are for, or who answers (default: smollm2)",
-            [o](CLI::Option*, const std::string& text) { o->model = text; });
   add_json(add, &o->json);
   o->model.context = 4096;
   add_model(add, &o->model, "tokens of prompt and answer together (default: 4096)");
@@ -982,9 +968,8 @@ const Definition kDefinitions[] = {
      "  decant eval maskbench --data maskbench -m gemma3-270m --every 5 --json report.json\n"
      "  decant eval jsonschemabench --data maskbench --every 20 --temp 0 --json report.json\n"
      "  decant eval schema-walk --data maskbench --every 100 --json walks.json\n"
-     "  decant eval jsonschema-suite --data JSON-Schema-Test-Suite --draft 7\n",
      "  decant eval jsonschema-suite --data JSON-Schema-Test-Suite --draft 7\n"
-     "  decant eval alignment --data bench/alignment/tasks.json --tasks trees,bv-lowest-bit -n 500\n",
+     "  decant eval alignment --data bench/alignment/tasks.json --tasks trees,bv-lowest-bit --answers 500\n",
      define_eval},
     {"pull", "fetch a model, verify it and keep it in the cache",
      "FILE is a path in the repository or a quantization such as Q4_K_M; without it: safetensors, else the GGUF file\n"

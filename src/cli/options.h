@@ -155,11 +155,9 @@ struct ConvertCommandOptions {
 };
 
 struct EvalOptions {
-  std::string what;      // "maskbench", "jsonschemabench", "schema-walk" or "jsonschema-suite"
+  std::string what;      // "maskbench", "jsonschemabench", "schema-walk", "jsonschema-suite" or "alignment"
   ModelOptions model;    // all of it for jsonschemabench, the name for maskbench and schema-walk
   AnswerOptions answer;  // of jsonschemabench
-  std::string what;  // "maskbench", "jsonschema-suite" or "alignment"
-  std::string model = "smollm2";
   std::string data;
   std::string draft = "2020-12";
   bool optional = false;
@@ -169,9 +167,8 @@ struct EvalOptions {
   int walks = 4;        // --walks: of a schema
   std::string samples;  // --samples: a file, or ""
   std::string tasks;    // --tasks: names and families with commas between them; "": all
-  int samples = 1000;   // --samples
+  int answers = 1000;   // --answers: of alignment
   int explore = 20000;  // --explore: prefixes
-  uint64_t seed = 1;
   std::string json;
 };
 

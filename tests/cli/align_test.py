@@ -125,7 +125,7 @@ class AlignTest(harness.CliTest):
                  {"family": "g", "name": "three", "prompt": "c", "max_tokens": 12, "json_schema": WORDS}]
         data = self.write("tasks.json", json.dumps(tasks))
         command = ("eval", "alignment", "-m", self.llama, "--data", data)
-        report = self.report(*command, "-n", "300", "--tasks", "one,three")
+        report = self.report(*command, "--answers", "300", "--tasks", "one,three")
         self.assertEqual([t["name"] for t in report["tasks"]], ["one", "three"])
         one, three = report["tasks"]
         self.assertTrue(one["enumerated"])
