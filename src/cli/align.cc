@@ -111,6 +111,10 @@ std::string grammar_text(const ConstraintOptions& c) {
   add("choice", c.choices);
   add("not-regex", c.not_patterns);
   add("not-choice", c.not_choices);
+  if (!c.tools.empty() && c.tool_choice != "none") {
+    add("tools", {c.tools});
+    text += fmt::format("{} {}\n", c.tool_choice, c.tool_format);
+  }
   return text;
 }
 

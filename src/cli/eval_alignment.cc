@@ -121,17 +121,15 @@ std::string text_of(const Task& task, const AlignmentReport& r) {
 
 Status eval_alignment(const EvalOptions& options, JsonReport* report) {
   DECANT_TRY(const std::vector<Task> tasks, read_tasks(options.data, options.tasks));
-  ModelOptions model;
-  model.model = options.model.model;
-  model.context = 4096;
-  DECANT_TRY(Session session, Session::open(model));
+  DECANT_TRY(Session session, Session::open(options.model));
+  const uint64_t seed = options.answer.seed.value_or(1);
   DECANT_TRY(const Prompter prompter, Prompter::open({}, *session.tokenizer));
   const auto vocabulary = std::make_shared<const JsonVocabulary>(std::make_shared<const TokenTrie>(*session.tokenizer));
   const InterruptFlag interrupt;
   Json json;
   json["model"] = session.path;
   json["samples"] = options.answers;
-  json["seed"] = options.answer.seed.value_or(1);
+  json["seed"] = seed;
   Json& rows = json["tasks"] = Json::array();
   for (const Task& task : tasks) {
     GenerateRequest request;
@@ -141,7 +139,7 @@ Status eval_alignment(const EvalOptions& options, JsonReport* report) {
       DECANT_TRY(request.prompt, session.tokenizer->encode(task.prompt));
     }
     // The model's own distribution: temperature 1 and no filter.
-    request.sampler.seed = options.answer.seed.value_or(1);
+    request.sampler.seed = seed;
     request.sampler.temperature = 1;
     request.sampler.samplers = "temperature";
     request.max_tokens = task.max_tokens;

@@ -549,7 +549,7 @@ void add_align(Adder& add, RunOptions* o) {
 
 bool has_constraint(const ConstraintOptions& c) {
   return !c.json_schemas.empty() || !c.patterns.empty() || !c.grammars.empty() || !c.choices.empty() ||
-         !c.not_patterns.empty() || !c.not_choices.empty();
+         !c.not_patterns.empty() || !c.not_choices.empty() || (!c.tools.empty() && c.tool_choice != "none");
 }
 
 // What --align cannot go with.
@@ -559,6 +559,12 @@ Status check_align(const RunOptions& o) {
   }
   if (!has_constraint(o.constraint)) {
     return Status::invalid_argument("--align needs a structure, such as --json-schema or --grammar");
+  }
+  if (o.constraint.finish) {
+    return Status::invalid_argument("--align draws from all answers of at most -n tokens already; leave out --finish");
+  }
+  if (o.constraint.canonical) {
+    return Status::invalid_argument("--align keeps to the model's own tokens; leave out --forced canonical");
   }
   if (!o.answer.stops.empty()) return Status::invalid_argument("--align: answers end by themselves; leave out --stop");
   if (o.logprobs >= 0)

@@ -156,8 +156,8 @@ struct ConvertCommandOptions {
 
 struct EvalOptions {
   std::string what;      // "maskbench", "jsonschemabench", "schema-walk", "jsonschema-suite" or "alignment"
-  ModelOptions model;    // all of it for jsonschemabench, the name for maskbench and schema-walk
-  AnswerOptions answer;  // of jsonschemabench
+  ModelOptions model;    // all of it for jsonschemabench and alignment, the name for maskbench and schema-walk
+  AnswerOptions answer;  // of jsonschemabench; of alignment the seed
   std::string data;
   std::string draft = "2020-12";
   bool optional = false;

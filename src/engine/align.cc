@@ -63,6 +63,10 @@ Status check(const GenerateRequest& r, const AlignOptions& o) {
   if (r.sequence != -1 || r.n_logprobs >= 0 || r.on_token) {
     return Status::invalid_argument("alignment takes no sequence, log-probabilities or callback for tokens");
   }
+  if (r.finish_in_time || r.canonical) {
+    return Status::invalid_argument(
+        "alignment draws the model's own tokens, from all texts of the budget: leave out finish_in_time and canonical");
+  }
   if (o.batch < 1 || o.max_attempts < 1)
     return Status::invalid_argument("alignment: batch and attempts are at least 1");
   return {};

@@ -257,6 +257,9 @@ TEST_F(AlignTest, WhatCannotBeAlignedIsRefused) {
   r.constraint = nullptr;
   refuse(r, "constraint");
   r = request();
+  r.finish_in_time = true;
+  refuse(r, "finish_in_time");
+  r = request();
   r.max_tokens = 510;
   refuse(r, "budget");
   r = request();

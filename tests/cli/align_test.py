@@ -105,6 +105,8 @@ class AlignTest(harness.CliTest):
         self.refuse(USAGE, ["--ignore-eos"], *run("--align", "asap", "--ignore-eos"))
         self.refuse(USAGE, ["--stop"], *run("--align", "asap", "-r", "x"))
         self.refuse(USAGE, ["--logprobs"], *run("--align", "asap", "--logprobs", "1", "--json", "-"))
+        self.refuse(USAGE, ["--finish"], *run("--align", "asap", "--finish"))
+        self.refuse(USAGE, ["--forced canonical"], *run("--align", "asap", "--forced", "canonical"))
         self.refuse(FAILURE, ["Mirostat"], *run("--align", "asap", "--mirostat", "2"))
         self.refuse(FAILURE, ["budget"], *run("--align", "asap", "-n", "256"))
 
