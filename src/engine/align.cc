@@ -149,12 +149,7 @@ Result<std::unique_ptr<AlignedSampler>> AlignedSampler::create(Engine& engine, c
 Status AlignedSampler::start() {
   DECANT_TRY(sampler_, Sampler::create(request_.sampler, engine_.model().config().vocab_size));
   const int context = engine_.options().context;
-  if (request_.prompt.empty()) return Status::invalid_argument("the prompt is empty; give at least one token");
-  if (request_.prompt.size() > static_cast<size_t>(context)) {
-    return Status::invalid_argument(
-        "the prompt has {} tokens, the context holds {}; shorten it or raise the context size (-c)",
-        request_.prompt.size(), context);
-  }
+  DECANT_TRY_STATUS(check_prompt(request_.prompt.size(), context));
   const int room = context - static_cast<int>(request_.prompt.size());
   budget_ = request_.max_tokens < 0 ? room : request_.max_tokens;
   if (budget_ > room) {

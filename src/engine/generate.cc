@@ -22,6 +22,15 @@ std::string_view finish_reason_name(FinishReason reason) {
   return "error";
 }
 
+Status check_prompt(size_t tokens, int context) {
+  if (tokens == 0) return Status::invalid_argument("the prompt is empty; give at least one token");
+  if (tokens > static_cast<size_t>(context)) {
+    return Status::invalid_argument(
+        "the prompt has {} tokens, the context holds {}; shorten it or raise the context size (-c)", tokens, context);
+  }
+  return {};
+}
+
 namespace {
 
 using Clock = std::chrono::steady_clock;
@@ -42,13 +51,7 @@ class Running {
 
   // Checks the request and takes (or makes) its sequence.
   Status start() {
-    const int context = engine_.options().context;
-    if (request_.prompt.empty()) return Status::invalid_argument("the prompt is empty; give at least one token");
-    if (request_.prompt.size() > static_cast<size_t>(context)) {
-      return Status::invalid_argument(
-          "the prompt has {} tokens, the context holds {}; shorten it or raise the context size (-c)",
-          request_.prompt.size(), context);
-    }
+    DECANT_TRY_STATUS(check_prompt(request_.prompt.size(), engine_.options().context));
     DECANT_TRY(sampler_, Sampler::create(request_.sampler, engine_.model().config().vocab_size));
     state_ = sampler_->start(request_.prompt);
     if (request_.constraint) constraint_state_ = request_.constraint->start();

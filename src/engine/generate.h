@@ -28,6 +28,8 @@ enum class FinishReason {
   kError,      // GenerateResult::status says why
 };
 std::string_view finish_reason_name(FinishReason reason);  // "stop", "length", "cancelled", "error"
+// kInvalidArgument for a prompt without tokens, or of more than the context holds.
+Status check_prompt(size_t tokens, int context);
 
 struct GenerateRequest {
   std::vector<TokenId> prompt;  // at least one token
