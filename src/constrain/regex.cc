@@ -542,13 +542,57 @@ RegexId RegexPool::derive(RegexId a, CharClassId c) {
     case Kind::kNone:
     case Kind::kEmpty: return kNoneId;
     case Kind::kChars: return in_set(n.a, c) ? kEmptyId : kNoneId;
+    case Kind::kConcat:
+      if (nodes_[n.a].kind == Kind::kChars) return in_set(nodes_[n.a].a, c) ? n.b : kNoneId;
+      break;
     default: break;
   }
   if (a == kAnyTextId) return a;
+  if (frozen_ && !in_set(first_set(a), c)) return kNoneId;
   const uint64_t key = uint64_t{a} << 16 | c;
   if (const auto it = derivatives_.find(key); it != derivatives_.end()) return it->second;
   const RegexId result = derive_uncached(a, c);
   derivatives_.emplace(key, result);
+  return result;
+}
+
+// Characters that a text may begin with: no other has a derivative. All of them where that is not seen at once.
+uint32_t RegexPool::first_set(RegexId a) {
+  if (a < first_.size() && first_[a] != kUnknownSet) return first_[a];
+  const Node n = nodes_[a];
+  const auto none = [&] { return class_set(std::vector<uint64_t>(class_sets_[0].size())); };
+  uint32_t result = 0;
+  switch (n.kind) {
+    case Kind::kChars: result = n.a; break;
+    case Kind::kConcat:
+      result = first_set(n.a);
+      if (nodes_[n.a].nullable) result = unite_sets(result, first_set(n.b), false);
+      break;
+    case Kind::kRepeat: result = first_set(n.a); break;
+    case Kind::kAlt:
+    case Kind::kAnd: {
+      std::vector<uint64_t> bits = class_sets_[first_set(lists_[n.a])];
+      for (uint32_t i = n.a + 1; i < n.b; ++i) {
+        const std::vector<uint64_t>& part = class_sets_[first_set(lists_[i])];
+        for (size_t w = 0; w < bits.size(); ++w) bits[w] = n.kind == Kind::kAnd ? bits[w] & part[w] : bits[w] | part[w];
+      }
+      result = class_set(std::move(bits));
+      break;
+    }
+    case Kind::kLeaf: {
+      std::vector<uint64_t> bits(class_sets_[0].size());
+      for (const char ch : automata_[n.a]->alphabet()) {
+        const CharClassId c = class_of(static_cast<unsigned char>(ch));
+        bits[c >> 6] |= uint64_t{1} << (c & 63);
+      }
+      result = class_set(std::move(bits));
+      break;
+    }
+    case Kind::kNot: break;
+    default: result = none();
+  }
+  if (a >= first_.size()) first_.resize(nodes_.size(), kUnknownSet);
+  first_[a] = result;
   return result;
 }
 
@@ -652,7 +696,9 @@ bool RegexPool::live(RegexId a) {
   while (!queue.empty()) {
     const RegexId id = queue.front();
     queue.pop_front();
+    const uint32_t first = first_set(id);
     for (int c = 0; c < class_count(); ++c) {
+      if (!in_set(first, static_cast<CharClassId>(c))) continue;
       const RegexId next = derive(id, static_cast<CharClassId>(c));
       if (next == kNoneId || live_[next] == 0 || !from.emplace(next, id).second) continue;
       if (nodes_[next].nullable || nodes_[next].simple || live_[next] == 1) {
@@ -760,7 +806,8 @@ std::optional<std::vector<std::string>> RegexPool::enumerate(RegexId a, size_t l
 }
 
 size_t RegexPool::bytes() const {
-  size_t total = nodes_.capacity() * sizeof(Node) + lists_.capacity() * sizeof(uint32_t) + live_.capacity();
+  size_t total = nodes_.capacity() * sizeof(Node) + lists_.capacity() * sizeof(uint32_t) + live_.capacity() +
+                 first_.capacity() * sizeof(uint32_t);
   total += ids_.size() * 80 + derivatives_.size() * 40;
   for (const auto& [key, id] : ids_) total += key.capacity() * sizeof(uint32_t);
   for (const CharSet& s : sets_) total += s.ranges().size() * sizeof(CharRange);

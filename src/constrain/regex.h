@@ -137,6 +137,7 @@ class RegexPool {
     bool infinite = false;
   };
   static constexpr uint32_t kMany = 1u << 30;
+  static constexpr uint32_t kUnknownSet = UINT32_MAX;
   static constexpr RegexId kNoneId = 0, kEmptyId = 1, kAnyId = 2, kAnyTextId = 3, kBeginId = 4, kEndId = 5;
 
   struct KeyHash {
@@ -154,6 +155,7 @@ class RegexPool {
   uint32_t unite_sets(uint32_t a, uint32_t b, bool intersect);
   bool is_all(uint32_t set) const { return set == 0; }
   RegexId derive_uncached(RegexId a, CharClassId c);
+  uint32_t first_set(RegexId a);
   std::vector<RegexId> list_of(const Node& n) const { return {lists_.begin() + n.a, lists_.begin() + n.b}; }
   RegexId begin_derivative(RegexId a, std::unordered_map<RegexId, RegexId>* done);
   RegexId end_derivative(RegexId a, std::unordered_map<RegexId, RegexId>* done);
@@ -175,7 +177,8 @@ class RegexPool {
   std::vector<uint32_t> representatives_;
   std::vector<bool> beyond_ascii_;
   std::unordered_map<uint64_t, RegexId> derivatives_;
-  std::vector<int8_t> live_;  // by id: -1 unknown, 0, 1
+  std::vector<int8_t> live_;     // by id: -1 unknown, 0, 1
+  std::vector<uint32_t> first_;  // by id: of first_set(), or kUnknownSet; once frozen
   int64_t given_up_ = 0;
   bool exhausted_ = false;
 };
