@@ -21,6 +21,8 @@ constexpr size_t kMaxOpen = 150;       // goals within goals when one asks for a
 constexpr size_t kMaxMergedNames = 8;  // properties of an alternative that is written as clauses
 constexpr size_t kMaxMergedClauses = 24;
 constexpr size_t kMaxOptions = 64;       // of a clause
+constexpr int kMaxFollowed = 4;          // references and allOf, to see what an alternative asks for
+constexpr int kMaxRounds = 4;            // of simplifying clauses
 constexpr int kMaxPlans = 1000;          // of the members to come, tried for one answer
 constexpr size_t kMaxRemembered = 2000;  // such answers of one shape
 constexpr size_t kMaxExpanding = 300;    // schemas within schemas of one value
@@ -65,6 +67,15 @@ bool SchemaLanguage::is_trivial(SchemaLiteral literal) const {
          n.unevaluated_items == kNoSchema && n.min_items == 0 && n.max_items == INT64_MAX && !n.unique_items &&
          n.all_of.empty() && !n.has_any_of && !n.has_one_of && n.not_ == kNoSchema && n.if_ == kNoSchema &&
          n.ref == kNoSchema;
+}
+
+size_t SchemaLanguage::LiteralsHash::operator()(const std::vector<SchemaLiteral>& literals) const {
+  uint64_t h = 0x9E3779B97F4A7C15u;
+  for (const SchemaLiteral l : literals) {
+    h = (h ^ (static_cast<uint64_t>(l.schema) << 1 | (l.negative ? 1 : 0))) * 0xFF51AFD7ED558CCDu;
+    h ^= h >> 32;
+  }
+  return static_cast<size_t>(h);
 }
 
 GoalId SchemaLanguage::goal(std::vector<SchemaLiteral> literals) {
@@ -607,6 +618,118 @@ void SchemaLanguage::add_clause(ObjectRules::Clause clause, std::vector<ObjectRu
   clauses->push_back(std::move(clause));
 }
 
+// The types that a value may have, and perhaps more: what is seen without alternatives.
+uint8_t SchemaLanguage::types_of(SchemaId id) {
+  constexpr uint8_t kAll = kNullBit | kBoolBit | kNumberBit | kStringBit | kArrayBit | kObjectBit;
+  // Where references lead back here they say nothing.
+  const auto [it, is_new] = types_.emplace(id, kAll);
+  if (!is_new) return it->second;
+  const SchemaNode& n = schema_->node(id);
+  uint8_t types = n.is_false ? 0 : n.has_types ? n.types : kAll;
+  if (n.has_values) {
+    uint8_t of_values = 0;
+    for (const JsonNode* value : n.values) {
+      switch (value->type) {
+        case JsonNode::Type::kNull: of_values |= kNullBit; break;
+        case JsonNode::Type::kBool: of_values |= kBoolBit; break;
+        case JsonNode::Type::kNumber: of_values |= kNumberBit; break;
+        case JsonNode::Type::kString: of_values |= kStringBit; break;
+        case JsonNode::Type::kArray: of_values |= kArrayBit; break;
+        case JsonNode::Type::kObject: of_values |= kObjectBit; break;
+        default: break;
+      }
+    }
+    types &= of_values;
+  }
+  if (n.ref != kNoSchema) types &= types_of(n.ref);
+  for (const SchemaId s : n.all_of) types &= types_of(s);
+  for (const auto& [has, list] : {std::pair(n.has_any_of, &n.any_of), std::pair(n.has_one_of, &n.one_of)}) {
+    if (!has) continue;
+    uint8_t any = 0;
+    for (const SchemaId s : *list) any |= types_of(s);
+    types &= any;
+  }
+  return types_[id] = types;
+}
+
+// Whether there is a value, where it can be no array and no object.
+std::optional<bool> SchemaLanguage::scalar_possible(GoalId id) {
+  uint8_t types = kNullBit | kBoolBit | kNumberBit | kStringBit | kArrayBit | kObjectBit;
+  for (const SchemaLiteral l : goals_[id]) {
+    if (!l.negative) types &= types_of(l.schema);
+  }
+  if ((types & (kArrayBit | kObjectBit)) != 0) return std::nullopt;
+  return ((types & kStringBit) != 0 && strings(id) != pool().none()) ||
+         ((types & (kNullBit | kBoolBit | kNumberBit)) != 0 && scalars(id) != pool().none());
+}
+
+// Whether a value of the goal never is what `more` asks for, or always.
+SchemaLanguage::Verdict SchemaLanguage::verdict(GoalId id, SchemaLiteral more) {
+  const uint64_t key = uint64_t{id} << 33 | uint64_t{static_cast<uint32_t>(more.schema)} << 1 | (more.negative ? 1 : 0);
+  if (const auto it = verdicts_.find(key); it != verdicts_.end()) return it->second;
+  Verdict result = Verdict::kOpen;
+  if (scalar_possible(goal_with(id, {more})) == false) {
+    result = Verdict::kNever;
+  } else if (scalar_possible(goal_with(id, {{more.schema, !more.negative}})) == false) {
+    result = Verdict::kAlways;
+  }
+  verdicts_.emplace(key, result);
+  return result;
+}
+
+// Drops what clauses say beside the rest of the rules: options that cannot be, clauses that hold anyway or that others
+// imply. Of alternatives that an enumeration tells apart this leaves next to nothing.
+void SchemaLanguage::simplify(ObjectRules* rules) {
+  using Kind = ObjectRules::Option::Kind;
+  // A clause of one option is a rule, and changes what others mean.
+  for (int round = 0; round < kMaxRounds && !rules->clauses.empty(); ++round) {
+    std::map<std::string_view, GoalId> goals;
+    const std::set<std::string> required(rules->required.begin(), rules->required.end());
+    std::vector<ObjectRules::Clause> kept, single;
+    bool impossible = false;
+    for (const ObjectRules::Clause& clause : rules->clauses) {
+      ObjectRules::Clause rest;
+      bool holds = false;
+      for (const ObjectRules::Option& o : clause) {
+        if (o.kind > Kind::kMember) {
+          rest.push_back(o);
+          continue;
+        }
+        const auto [it, is_new] = goals.emplace(o.name, 0);
+        if (is_new) it->second = goal(literals_of_name(*rules, o.name));
+        if (o.kind == Kind::kAbsent) {
+          holds = holds || scalar_possible(it->second) == false;
+          if (!required.contains(o.name)) rest.push_back(o);
+          continue;
+        }
+        ObjectRules::Option own = o;
+        if (o.value.schema != kNoSchema) {
+          const Verdict known = verdict(it->second, o.value);
+          if (known == Verdict::kNever) continue;
+          if (known == Verdict::kAlways) own.value = {kNoSchema, false};
+        }
+        holds = holds || (own.value.schema == kNoSchema && required.contains(o.name));
+        rest.push_back(std::move(own));
+      }
+      std::sort(rest.begin(), rest.end());
+      rest.erase(std::unique(rest.begin(), rest.end()), rest.end());
+      if (holds || is_tautology(rest)) continue;
+      impossible = impossible || rest.empty();
+      (rest.size() == 1 ? single : kept).push_back(std::move(rest));
+    }
+    rules->clauses.clear();
+    if (impossible) {
+      rules->clauses.emplace_back();
+      return;
+    }
+    for (ObjectRules::Clause& clause : kept) add_clause(std::move(clause), &rules->clauses);
+    const size_t before = rules->clauses.size();
+    for (ObjectRules::Clause& clause : single) set_clause(std::move(clause), rules);
+    // What stays a clause of one option says no more in another round.
+    if (single.size() == rules->clauses.size() - before) return;
+  }
+}
+
 // An alternative as clauses that all have to hold; nullopt if it asks for more.
 std::optional<std::vector<ObjectRules::Clause>> SchemaLanguage::clauses_of(const Case& c) const {
   using Kind = ObjectRules::Option::Kind;
@@ -747,7 +870,64 @@ void SchemaLanguage::negate_array(SchemaId id, Cases* out) {
   }
 }
 
+// The node that lists all values, if there is one.
+const SchemaNode* SchemaLanguage::with_values(SchemaId id, int depth) const {
+  const SchemaNode& n = schema_->node(id);
+  if (n.has_values) return &n;
+  if (depth == 0) return nullptr;
+  if (n.ref != kNoSchema) return with_values(n.ref, depth - 1);
+  for (const SchemaId s : n.all_of) {
+    if (const SchemaNode* found = with_values(s, depth - 1)) return found;
+  }
+  return nullptr;
+}
+
+void SchemaLanguage::add_members(SchemaId id, int depth, Members* out) {
+  const SchemaNode& n = schema_->node(id);
+  out->required.insert(out->required.end(), n.required.begin(), n.required.end());
+  for (const auto& [name, schema] : n.properties) {
+    if ((types_of(schema) & (kArrayBit | kObjectBit)) != 0) continue;
+    const auto [it, is_new] = out->scalars.emplace(name, Members::Scalar{.schema = schema, .values = {}});
+    const SchemaNode* values = is_new ? with_values(schema, kMaxFollowed) : nullptr;
+    if (values == nullptr || values->values.size() > kMaxValues) continue;
+    for (const JsonNode* value : values->values) it->second.values.push_back(canonical_json(*value));
+    std::sort(it->second.values.begin(), it->second.values.end());
+  }
+  if (depth == 0) return;
+  if (n.ref != kNoSchema) add_members(n.ref, depth - 1, out);
+  for (const SchemaId s : n.all_of) add_members(s, depth - 1, out);
+}
+
+const SchemaLanguage::Members& SchemaLanguage::members(SchemaId id) {
+  const auto [it, is_new] = members_.emplace(id, Members());
+  if (is_new) {
+    add_members(id, kMaxFollowed, &it->second);
+    std::sort(it->second.required.begin(), it->second.required.end());
+  }
+  return it->second;
+}
+
+// Whether a member that one of them asks for has other values in the other: the usual way to tell alternatives apart.
+bool SchemaLanguage::told_apart(SchemaId a, SchemaId b) {
+  const Members &x = members(a), &y = members(b);
+  const auto is_required = [](const Members& m, const std::string& name) {
+    return std::binary_search(m.required.begin(), m.required.end(), name);
+  };
+  return std::any_of(x.scalars.begin(), x.scalars.end(), [&](const auto& own) {
+    if (!is_required(x, own.first) && !is_required(y, own.first)) return false;
+    const auto found = y.scalars.find(own.first);
+    if (found == y.scalars.end()) return false;
+    const Members::Scalar &p = own.second, &q = found->second;
+    if (p.values.empty() || q.values.empty())
+      return scalar_possible(goal({{p.schema, false}, {q.schema, false}})) == false;
+    return std::none_of(p.values.begin(), p.values.end(), [&](const std::string& value) {
+      return std::binary_search(q.values.begin(), q.values.end(), value);
+    });
+  });
+}
+
 bool SchemaLanguage::disjoint(SchemaId a, SchemaId b, uint8_t type) {
+  if (type == kObjectBit && told_apart(a, b)) return true;
   const bool outer = std::exchange(annotating_, false);
   const GoalId id = goal({{a, false}, {b, false}});
   bool possible = false;
@@ -853,6 +1033,7 @@ std::vector<SchemaLiteral> SchemaLanguage::literals_of_name(const ObjectRules& r
 }
 
 ShapeId SchemaLanguage::make_object(ObjectRules rules) {
+  simplify(&rules);
   // One shape for the same rules, however they came about.
   const auto sort = [](auto* list) {
     std::sort(list->begin(), list->end());

@@ -184,6 +184,11 @@ class SchemaLanguage {
   static bool is_tautology(const ObjectRules::Clause& clause);
   static void add_clause(ObjectRules::Clause clause, std::vector<ObjectRules::Clause>* clauses);
   void set_clause(ObjectRules::Clause clause, ObjectRules* rules) const;
+  void simplify(ObjectRules* rules);
+  uint8_t types_of(SchemaId id);
+  std::optional<bool> scalar_possible(GoalId id);
+  enum class Verdict : int8_t { kOpen, kNever, kAlways };
+  Verdict verdict(GoalId id, SchemaLiteral more);
   void negate_array(SchemaId id, Cases* out);
   Cases expand_goal(GoalId id, uint8_t type);
   Cases both(const Cases& a, const Cases& b);
@@ -192,6 +197,19 @@ class SchemaLanguage {
   }
   bool settled(size_t depth, size_t before);
   bool is_trivial(SchemaLiteral literal) const;
+  // What an object has to have, and members that can be scalars only: as far as it is written down.
+  struct Members {
+    struct Scalar {
+      SchemaId schema;
+      std::vector<std::string> values;  // all that it lists, in canonical form, sorted; empty: it lists none
+    };
+    std::vector<std::string> required;  // sorted
+    std::map<std::string, Scalar> scalars;
+  };
+  const Members& members(SchemaId id);
+  void add_members(SchemaId id, int depth, Members* out);
+  const SchemaNode* with_values(SchemaId id, int depth) const;
+  bool told_apart(SchemaId a, SchemaId b);
   bool disjoint(SchemaId a, SchemaId b, uint8_t type);
   RegexId values_language(const SchemaNode& node, uint8_t type);
   ShapeId make_object(ObjectRules rules);
@@ -205,7 +223,10 @@ class SchemaLanguage {
   std::shared_ptr<Schema> schema_;
   Status status_;
   std::vector<std::vector<SchemaLiteral>> goals_;
-  std::map<std::vector<SchemaLiteral>, GoalId> goal_ids_;
+  struct LiteralsHash {
+    size_t operator()(const std::vector<SchemaLiteral>& literals) const;
+  };
+  std::unordered_map<std::vector<SchemaLiteral>, GoalId, LiteralsHash> goal_ids_;
   std::map<std::pair<SchemaId, uint8_t>, RegexId> languages_;
   std::vector<std::pair<SchemaLiteral, uint8_t>> expanding_;
   size_t lowest_expanding_ = SIZE_MAX;  // of expanding_, that something rests on
@@ -219,6 +240,9 @@ class SchemaLanguage {
   std::map<std::string, uint32_t> name_ids_;
   std::vector<std::unique_ptr<ArrayShape>> arrays_;
   std::map<GoalId, bool> satisfiable_;
+  std::unordered_map<SchemaId, uint8_t> types_;  // of types_of()
+  std::unordered_map<uint64_t, Verdict> verdicts_;
+  std::unordered_map<SchemaId, Members> members_;
   std::map<GoalId, std::optional<std::vector<std::string>>> few_values_;
   std::map<SchemaId, std::unordered_map<std::string_view, SchemaId>> properties_;  // of schemas with many
   std::map<GoalId, bool> few_scalars_;
