@@ -575,19 +575,25 @@ void JsonMachine::permit(const JsonFrame& f) {
     bool possible = room || (alone && shape.required[i]);
     if (shape.in_clause[i] || (!possible && !alone)) {
       uint64_t met = f.witnessed;
+      bool by_value = false;  // whether a certain value, or the name itself, meets more
       for (size_t c = 0; c < shape.rules.clauses.size(); ++c) {
+        if ((f.witnessed >> c & 1) != 0) continue;
         for (size_t k = 0; k < shape.clause_names[c].size(); ++k) {
           const ObjectRules::Option& o = shape.rules.clauses[c][k];
-          if (o.kind == ObjectRules::Option::Kind::kMember && o.value.schema == kNoSchema &&
-              shape.clause_names[c][k] == i)
+          if (o.kind >= ObjectRules::Option::Kind::kPattern && o.kind <= ObjectRules::Option::Kind::kName)
+            by_value = true;
+          if (o.kind != ObjectRules::Option::Kind::kMember || shape.clause_names[c][k] != i) continue;
+          if (o.value.schema == kNoSchema) {
             met |= uint64_t{1} << c;
+          } else {
+            by_value = true;
+          }
         }
       }
       used[i >> 6] |= bit;
       possible = language_.completable(shape, used, f.count + 1, met);
       used[i >> 6] &= ~bit;
-      if (!possible && !shape.rules.clauses.empty()) {
-        // Perhaps with a certain value.
+      if (!possible && by_value) {
         Members ways;
         add_member(f, i, nullptr, &ways);
         possible = !ways.empty();

@@ -1370,6 +1370,35 @@ bool SchemaLanguage::completable(ObjectShape& shape, const std::vector<uint64_t>
   };
   if (!fits(plan)) return false;
   if (shape.rules.clauses.empty()) return true;
+  // Most often what has to come is enough, and names beyond the shape's where there have to be more.
+  const int64_t total = std::max(count + plan.needed, plan.min);
+  const auto holds = [&](size_t c) {
+    for (size_t k = 0; k < shape.rules.clauses[c].size(); ++k) {
+      const ObjectRules::Option& o = shape.rules.clauses[c][k];
+      const uint32_t name = shape.clause_names[c][k];
+      switch (o.kind) {
+        case Kind::kAbsent:
+          if (!is_used(name) && plan.names[name] != 1) return true;
+          break;
+        case Kind::kMember:
+          if (o.value.schema == kNoSchema && plan.names[name] == 1) return true;
+          break;
+        case Kind::kAtMost:
+          if (total <= o.count) return true;
+          break;
+        case Kind::kAtLeast:
+          if (total >= o.count) return true;
+          break;
+        default: break;
+      }
+    }
+    return false;
+  };
+  if (total == count + plan.needed || other_names(shape) != pool().none()) {
+    bool all = true;
+    for (size_t c = 0; c < shape.rules.clauses.size() && all; ++c) all = (met >> c & 1) != 0 || holds(c);
+    if (all) return true;
+  }
   // What was found before; not while satisfiable() rests on assumptions.
   std::vector<uint64_t> key = used;
   key.insert(key.end(), {static_cast<uint64_t>(count), met});
