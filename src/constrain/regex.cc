@@ -3,7 +3,7 @@
 #include "constrain/regex.h"
 
 #include <algorithm>
-#include <deque>
+#include <queue>
 
 #include "text/unicode.h"
 
@@ -689,13 +689,22 @@ bool RegexPool::live(RegexId a) {
     live_[a] = known;
     return known != 0;
   }
-  // Breadth first: the shortest way to an end is found with the fewest states.
+  // What can end soonest first (A*): the shortest way to an end is found with the fewest states.
   std::unordered_map<RegexId, RegexId> from = {{a, a}};
-  std::deque<RegexId> queue = {a};
+  struct Open {
+    uint64_t length;  // of the shortest text through here, at least
+    uint32_t depth;
+    RegexId id;
+    bool operator<(const Open& o) const {  // the largest is next
+      return length != o.length ? length > o.length : depth != o.depth ? depth < o.depth : id > o.id;
+    }
+  };
+  std::priority_queue<Open> queue;
+  queue.push({.length = 0, .depth = 0, .id = a});
   int fuel = std::max(kLeastFuel, kSearchFuel >> std::min<int64_t>(given_up_, 16));
   while (!queue.empty()) {
-    const RegexId id = queue.front();
-    queue.pop_front();
+    const auto [length, depth, id] = queue.top();
+    queue.pop();
     const uint32_t first = first_set(id);
     for (int c = 0; c < class_count(); ++c) {
       if (!in_set(first, static_cast<CharClassId>(c))) continue;
@@ -712,7 +721,7 @@ bool RegexPool::live(RegexId a) {
         live_[a] = 1;
         return true;
       }
-      queue.push_back(next);
+      queue.push({.length = uint64_t{depth} + 1 + nodes_[next].least, .depth = depth + 1, .id = next});
     }
   }
   for (const auto& [id, parent] : from) live_[id] = 0;
