@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <queue>
+#include <utility>
 
 #include "text/unicode.h"
 
@@ -69,13 +70,31 @@ class LeafProduct final : public LeafAutomaton {
 
 }  // namespace
 
-size_t RegexPool::KeyHash::operator()(const std::vector<uint32_t>& key) const {
-  uint64_t h = 0x9E3779B97F4A7C15u;
-  for (const uint32_t v : key) {
-    h = (h ^ v) * 0xFF51AFD7ED558CCDu;
-    h ^= h >> 32;
+size_t RegexPool::Derivatives::place(uint64_t key) const {
+  const size_t mask = slots_.size() - 1;
+  const auto id = static_cast<uint32_t>(key >> 16), symbol = static_cast<uint32_t>(key & 0xFFFF) + 1;
+  uint64_t h = key * 0x9E3779B97F4A7C15u;
+  h ^= h >> 32;
+  for (size_t i = h & mask;; i = (i + 1) & mask) {
+    if (slots_[i].symbol == 0 || (slots_[i].id == id && slots_[i].symbol == symbol)) return i;
   }
-  return static_cast<size_t>(h);
+}
+
+const RegexId* RegexPool::Derivatives::find(uint64_t key) const {
+  if (slots_.empty()) return nullptr;
+  const Slot& slot = slots_[place(key)];
+  return slot.symbol == 0 ? nullptr : &slot.value;
+}
+
+void RegexPool::Derivatives::add(uint64_t key, RegexId value) {
+  if (used_ * 3 >= slots_.size() * 2) {
+    const std::vector<Slot> old = std::exchange(slots_, std::vector<Slot>(std::max<size_t>(64, slots_.size() * 2)));
+    for (const Slot& slot : old) {
+      if (slot.symbol != 0) slots_[place(uint64_t{slot.id} << 16 | (slot.symbol - 1))] = slot;
+    }
+  }
+  slots_[place(key)] = {static_cast<uint32_t>(key >> 16), static_cast<uint32_t>(key & 0xFFFF) + 1, value};
+  ++used_;
 }
 
 RegexPool::RegexPool() {
@@ -91,18 +110,51 @@ RegexPool::RegexPool() {
 
 // --- Expressions -----------------------------------------------------------------------------------------------------
 
+std::span<const uint32_t> RegexPool::parts_of(const Node& n) const {
+  if (n.kind != Kind::kAlt && n.kind != Kind::kAnd) return {};
+  return std::span(lists_).subspan(n.a, n.b - n.a);
+}
+
+size_t RegexPool::hash_of(const Node& node, std::span<const uint32_t> list) const {
+  uint64_t h = 0x9E3779B97F4A7C15u;
+  const auto add = [&](uint64_t v) {
+    h = (h ^ v) * 0xFF51AFD7ED558CCDu;
+    h ^= h >> 32;
+  };
+  add(static_cast<uint64_t>(node.kind));
+  if (list.empty()) {
+    add(uint64_t{node.a} << 32 | node.b);
+    add(uint64_t{static_cast<uint32_t>(node.min)} << 32 | static_cast<uint32_t>(node.max));
+  }
+  for (const uint32_t part : list) add(part);
+  return h;
+}
+
 RegexId RegexPool::intern(const Node& node, const std::vector<uint32_t>& list) {
-  std::vector<uint32_t> key = list;
-  key.insert(key.end(), {static_cast<uint32_t>(node.kind), list.empty() ? node.a : 0, list.empty() ? node.b : 0,
-                         static_cast<uint32_t>(node.min), static_cast<uint32_t>(node.max)});
+  if (nodes_.size() * 3 >= ids_.size() * 2) {
+    ids_.assign(std::max<size_t>(128, ids_.size() * 2), kNoId);
+    for (RegexId id = 0; id < nodes_.size(); ++id) {
+      size_t i = hash_of(nodes_[id], parts_of(nodes_[id])) & (ids_.size() - 1);
+      while (ids_[i] != kNoId) i = (i + 1) & (ids_.size() - 1);
+      ids_[i] = id;
+    }
+  }
+  size_t place = hash_of(node, list) & (ids_.size() - 1);
+  for (; ids_[place] != kNoId; place = (place + 1) & (ids_.size() - 1)) {
+    const Node& known = nodes_[ids_[place]];
+    if (known.kind != node.kind) continue;
+    const std::span<const uint32_t> parts = parts_of(known);
+    const bool same = list.empty() ? known.a == node.a && known.b == node.b && known.min == node.min &&
+                                         known.max == node.max && parts.empty()
+                                   : std::equal(parts.begin(), parts.end(), list.begin(), list.end());
+    if (same) return ids_[place];
+  }
   if (nodes_.size() + lists_.size() / 8 >= kMaxExpressions) {
-    const auto known = ids_.find(key);
-    if (known != ids_.end()) return known->second;
     exhausted_ = true;
     return kNoneId;
   }
-  const auto [it, is_new] = ids_.emplace(std::move(key), static_cast<RegexId>(nodes_.size()));
-  if (!is_new) return it->second;
+  const auto id = static_cast<RegexId>(nodes_.size());
+  ids_[place] = id;
   nodes_.push_back(node);
   live_.push_back(-1);
   if (!list.empty()) {
@@ -111,7 +163,7 @@ RegexId RegexPool::intern(const Node& node, const std::vector<uint32_t>& list) {
     nodes_.back().b = static_cast<uint32_t>(lists_.size());
   }
   measure(&nodes_.back());
-  return it->second;
+  return id;
 }
 
 // The lengths of a node's texts, from those of its children.
@@ -550,9 +602,9 @@ RegexId RegexPool::derive(RegexId a, CharClassId c) {
   if (a == kAnyTextId) return a;
   if (frozen_ && !in_set(first_set(a), c)) return kNoneId;
   const uint64_t key = uint64_t{a} << 16 | c;
-  if (const auto it = derivatives_.find(key); it != derivatives_.end()) return it->second;
+  if (const RegexId* known = derivatives_.find(key)) return *known;
   const RegexId result = derive_uncached(a, c);
-  derivatives_.emplace(key, result);
+  derivatives_.add(key, result);
   return result;
 }
 
@@ -817,8 +869,7 @@ std::optional<std::vector<std::string>> RegexPool::enumerate(RegexId a, size_t l
 size_t RegexPool::bytes() const {
   size_t total = nodes_.capacity() * sizeof(Node) + lists_.capacity() * sizeof(uint32_t) + live_.capacity() +
                  first_.capacity() * sizeof(uint32_t);
-  total += ids_.size() * 80 + derivatives_.size() * 40;
-  for (const auto& [key, id] : ids_) total += key.capacity() * sizeof(uint32_t);
+  total += ids_.capacity() * sizeof(RegexId) + derivatives_.bytes();
   for (const CharSet& s : sets_) total += s.ranges().size() * sizeof(CharRange);
   return total + intervals_.size() * sizeof(intervals_[0]);
 }

@@ -21,6 +21,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -138,13 +139,29 @@ class RegexPool {
   };
   static constexpr uint32_t kMany = 1u << 30;
   static constexpr uint32_t kUnknownSet = UINT32_MAX;
+  static constexpr RegexId kNoId = UINT32_MAX;
   static constexpr RegexId kNoneId = 0, kEmptyId = 1, kAnyId = 2, kAnyTextId = 3, kBeginId = 4, kEndId = 5;
 
-  struct KeyHash {
-    size_t operator()(const std::vector<uint32_t>& key) const;
+  // Derivatives that were made, by expression and class: open addressing, since there are many of them.
+  class Derivatives {
+   public:
+    const RegexId* find(uint64_t key) const;
+    void add(uint64_t key, RegexId value);  // a key that is not there
+    size_t bytes() const { return slots_.capacity() * sizeof(Slot); }
+
+   private:
+    struct Slot {
+      uint32_t id, symbol;  // symbol: the class and one; 0: free
+      RegexId value;
+    };
+    size_t place(uint64_t key) const;
+    std::vector<Slot> slots_;
+    size_t used_ = 0;
   };
 
   RegexId intern(const Node& node, const std::vector<uint32_t>& list = {});
+  size_t hash_of(const Node& node, std::span<const uint32_t> list) const;
+  std::span<const uint32_t> parts_of(const Node& n) const;
   void measure(Node* n) const;
   int8_t live_by_length(RegexId a) const;
   RegexId combine(Kind kind, std::vector<RegexId> parts);
@@ -163,7 +180,7 @@ class RegexPool {
 
   std::vector<Node> nodes_;
   std::vector<uint32_t> lists_;
-  std::unordered_map<std::vector<uint32_t>, RegexId, KeyHash> ids_;
+  std::vector<RegexId> ids_;  // of nodes_, by their hash: open addressing
   // Before freeze() sets are CharSets, after it bits over the classes; set 0 has all characters.
   std::vector<CharSet> sets_;
   std::map<CharSet, uint32_t> set_ids_;
@@ -176,7 +193,7 @@ class RegexPool {
   std::vector<std::pair<uint32_t, CharClassId>> intervals_;  // first code point, class; ascending
   std::vector<uint32_t> representatives_;
   std::vector<bool> beyond_ascii_;
-  std::unordered_map<uint64_t, RegexId> derivatives_;
+  Derivatives derivatives_;
   std::vector<int8_t> live_;     // by id: -1 unknown, 0, 1
   std::vector<uint32_t> first_;  // by id: of first_set(), or kUnknownSet; once frozen
   int64_t given_up_ = 0;
