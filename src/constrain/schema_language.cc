@@ -40,6 +40,17 @@ bool has_object_scope(const SchemaNode& n) {
 }
 bool has_array_scope(const SchemaNode& n) { return n.has_prefix || n.items != kNoSchema; }
 
+uint8_t type_of(const JsonNode& value) {
+  switch (value.type) {
+    case JsonNode::Type::kNull: return kNullBit;
+    case JsonNode::Type::kBool: return kBoolBit;
+    case JsonNode::Type::kNumber: return kNumberBit;
+    case JsonNode::Type::kString: return kStringBit;
+    case JsonNode::Type::kArray: return kArrayBit;
+    default: return kObjectBit;
+  }
+}
+
 }  // namespace
 
 void SchemaLanguage::too_many() { give_up("too many alternatives at once"); }
@@ -60,13 +71,17 @@ Status SchemaLanguage::unsatisfiable() const {
 bool SchemaLanguage::is_trivial(SchemaLiteral literal) const {
   if (literal.negative) return schema_->node(literal.schema).is_false;
   const SchemaNode& n = schema_->node(literal.schema);
-  return !n.is_false && !n.has_types && !n.has_values && n.strings.empty() && n.numbers.empty() &&
-         !has_object_scope(n) && n.property_names == kNoSchema && n.unevaluated_properties == kNoSchema &&
-         n.required.empty() && n.min_properties == 0 && n.max_properties == INT64_MAX && n.dependent_required.empty() &&
-         n.dependent_schemas.empty() && !has_array_scope(n) && n.contains == kNoSchema &&
-         n.unevaluated_items == kNoSchema && n.min_items == 0 && n.max_items == INT64_MAX && !n.unique_items &&
-         n.all_of.empty() && !n.has_any_of && !n.has_one_of && n.not_ == kNoSchema && n.if_ == kNoSchema &&
-         n.ref == kNoSchema;
+  return !n.is_false && !n.has_types && !n.has_values && n.ref == kNoSchema && says_no_more(n);
+}
+
+// Whether the node says nothing beside its types, its values and its reference.
+bool SchemaLanguage::says_no_more(const SchemaNode& n) const {
+  return n.strings.empty() && n.numbers.empty() && !has_object_scope(n) && n.property_names == kNoSchema &&
+         n.unevaluated_properties == kNoSchema && n.required.empty() && n.min_properties == 0 &&
+         n.max_properties == INT64_MAX && n.dependent_required.empty() && n.dependent_schemas.empty() &&
+         !has_array_scope(n) && n.contains == kNoSchema && n.unevaluated_items == kNoSchema && n.min_items == 0 &&
+         n.max_items == INT64_MAX && !n.unique_items && n.all_of.empty() && !n.has_any_of && !n.has_one_of &&
+         n.not_ == kNoSchema && n.if_ == kNoSchema;
 }
 
 size_t SchemaLanguage::LiteralsHash::operator()(const std::vector<SchemaLiteral>& literals) const {
@@ -628,17 +643,7 @@ uint8_t SchemaLanguage::types_of(SchemaId id) {
   uint8_t types = n.is_false ? 0 : n.has_types ? n.types : kAll;
   if (n.has_values) {
     uint8_t of_values = 0;
-    for (const JsonNode* value : n.values) {
-      switch (value->type) {
-        case JsonNode::Type::kNull: of_values |= kNullBit; break;
-        case JsonNode::Type::kBool: of_values |= kBoolBit; break;
-        case JsonNode::Type::kNumber: of_values |= kNumberBit; break;
-        case JsonNode::Type::kString: of_values |= kStringBit; break;
-        case JsonNode::Type::kArray: of_values |= kArrayBit; break;
-        case JsonNode::Type::kObject: of_values |= kObjectBit; break;
-        default: break;
-      }
-    }
+    for (const JsonNode* value : n.values) of_values |= type_of(*value);
     types &= of_values;
   }
   if (n.ref != kNoSchema) types &= types_of(n.ref);
@@ -668,6 +673,27 @@ SchemaLanguage::Verdict SchemaLanguage::verdict(GoalId id, SchemaLiteral more) {
   const uint64_t key = uint64_t{id} << 33 | uint64_t{static_cast<uint32_t>(more.schema)} << 1 | (more.negative ? 1 : 0);
   if (const auto it = verdicts_.find(key); it != verdicts_.end()) return it->second;
   Verdict result = Verdict::kOpen;
+  const Listed& other = listed(more.schema);
+  const Listed* own = nullptr;
+  for (const SchemaLiteral l : goals_[id]) {
+    if (!l.negative && other.any && own == nullptr && listed(l.schema).any) own = &listed(l.schema);
+  }
+  if (own != nullptr) {
+    // Lists are compared as such.
+    size_t common = 0;
+    for (const std::string& value : own->values) {
+      common += std::binary_search(other.values.begin(), other.values.end(), value) ? 1 : 0;
+    }
+    if (common == 0) {
+      result = more.negative ? Verdict::kAlways : Verdict::kNever;
+    } else if (common == own->values.size() && other.exact) {
+      result = more.negative ? Verdict::kNever : Verdict::kAlways;
+    }
+    if (result != Verdict::kOpen) {
+      verdicts_.emplace(key, result);
+      return result;
+    }
+  }
   if (scalar_possible(goal_with(id, {more})) == false) {
     result = Verdict::kNever;
   } else if (scalar_possible(goal_with(id, {{more.schema, !more.negative}})) == false) {
@@ -870,16 +896,30 @@ void SchemaLanguage::negate_array(SchemaId id, Cases* out) {
   }
 }
 
-// The node that lists all values, if there is one.
-const SchemaNode* SchemaLanguage::with_values(SchemaId id, int depth) const {
+const SchemaLanguage::Listed& SchemaLanguage::listed(SchemaId id) {
+  const auto [it, is_new] = listed_.emplace(id, Listed());
+  if (!is_new) return it->second;  // where references lead back here: none
   const SchemaNode& n = schema_->node(id);
-  if (n.has_values) return &n;
-  if (depth == 0) return nullptr;
-  if (n.ref != kNoSchema) return with_values(n.ref, depth - 1);
-  for (const SchemaId s : n.all_of) {
-    if (const SchemaNode* found = with_values(s, depth - 1)) return found;
+  Listed own;
+  if (n.has_values && n.values.size() <= kMaxValues) {
+    own.any = true;
+    own.exact = says_no_more(n) && n.ref == kNoSchema && (!n.has_types || !n.whole_only);
+    for (const JsonNode* value : n.values) {
+      if (n.has_types && (n.types & type_of(*value)) == 0) continue;
+      own.values.push_back(canonical_json(*value));
+    }
+    std::sort(own.values.begin(), own.values.end());
+  } else if (n.ref != kNoSchema) {
+    own = listed(n.ref);
+    own.exact = own.exact && says_no_more(n) && !n.has_types && !n.has_values;
+  } else {
+    for (const SchemaId s : n.all_of) {
+      if (own.any) break;
+      own = listed(s);
+      own.exact = false;
+    }
   }
-  return nullptr;
+  return listed_[id] = std::move(own);
 }
 
 void SchemaLanguage::add_members(SchemaId id, int depth, Members* out) {
@@ -887,11 +927,7 @@ void SchemaLanguage::add_members(SchemaId id, int depth, Members* out) {
   out->required.insert(out->required.end(), n.required.begin(), n.required.end());
   for (const auto& [name, schema] : n.properties) {
     if ((types_of(schema) & (kArrayBit | kObjectBit)) != 0) continue;
-    const auto [it, is_new] = out->scalars.emplace(name, Members::Scalar{.schema = schema, .values = {}});
-    const SchemaNode* values = is_new ? with_values(schema, kMaxFollowed) : nullptr;
-    if (values == nullptr || values->values.size() > kMaxValues) continue;
-    for (const JsonNode* value : values->values) it->second.values.push_back(canonical_json(*value));
-    std::sort(it->second.values.begin(), it->second.values.end());
+    out->scalars.emplace(name, schema);
   }
   if (depth == 0) return;
   if (n.ref != kNoSchema) add_members(n.ref, depth - 1, out);
@@ -917,17 +953,26 @@ bool SchemaLanguage::told_apart(SchemaId a, SchemaId b) {
     if (!is_required(x, own.first) && !is_required(y, own.first)) return false;
     const auto found = y.scalars.find(own.first);
     if (found == y.scalars.end()) return false;
-    const Members::Scalar &p = own.second, &q = found->second;
-    if (p.values.empty() || q.values.empty())
-      return scalar_possible(goal({{p.schema, false}, {q.schema, false}})) == false;
-    return std::none_of(p.values.begin(), p.values.end(), [&](const std::string& value) {
-      return std::binary_search(q.values.begin(), q.values.end(), value);
-    });
+    return verdict(goal({{own.second, false}}), {found->second, false}) == Verdict::kNever;
   });
 }
 
+// Whether it is plain to see that an object without members meets the schema.
+bool SchemaLanguage::takes_empty_object(SchemaId id, int depth) const {
+  const SchemaNode& n = schema_->node(id);
+  if (n.is_false || (n.has_types && (n.types & kObjectBit) == 0) || n.has_values || !n.required.empty() ||
+      n.min_properties > 0 || n.has_one_of || n.not_ != kNoSchema || n.if_ != kNoSchema || depth == 0)
+    return false;
+  const auto takes = [&](SchemaId s) { return takes_empty_object(s, depth - 1); };
+  return (n.ref == kNoSchema || takes(n.ref)) && std::all_of(n.all_of.begin(), n.all_of.end(), takes) &&
+         (!n.has_any_of || std::any_of(n.any_of.begin(), n.any_of.end(), takes));
+}
+
 bool SchemaLanguage::disjoint(SchemaId a, SchemaId b, uint8_t type) {
-  if (type == kObjectBit && told_apart(a, b)) return true;
+  if (type == kObjectBit) {
+    if (takes_empty_object(a, kMaxFollowed) && takes_empty_object(b, kMaxFollowed)) return false;
+    if (told_apart(a, b)) return true;
+  }
   const bool outer = std::exchange(annotating_, false);
   const GoalId id = goal({{a, false}, {b, false}});
   bool possible = false;

@@ -199,16 +199,20 @@ class SchemaLanguage {
   bool is_trivial(SchemaLiteral literal) const;
   // What an object has to have, and members that can be scalars only: as far as it is written down.
   struct Members {
-    struct Scalar {
-      SchemaId schema;
-      std::vector<std::string> values;  // all that it lists, in canonical form, sorted; empty: it lists none
-    };
     std::vector<std::string> required;  // sorted
-    std::map<std::string, Scalar> scalars;
+    std::map<std::string, SchemaId> scalars;
   };
   const Members& members(SchemaId id);
   void add_members(SchemaId id, int depth, Members* out);
-  const SchemaNode* with_values(SchemaId id, int depth) const;
+  // The values that a schema lists: no other value meets it.
+  struct Listed {
+    bool any = false;                 // whether it lists any
+    bool exact = false;               // whether all of them meet it
+    std::vector<std::string> values;  // in canonical form, sorted
+  };
+  const Listed& listed(SchemaId id);
+  bool takes_empty_object(SchemaId id, int depth) const;
+  bool says_no_more(const SchemaNode& n) const;
   bool told_apart(SchemaId a, SchemaId b);
   bool disjoint(SchemaId a, SchemaId b, uint8_t type);
   RegexId values_language(const SchemaNode& node, uint8_t type);
@@ -243,6 +247,7 @@ class SchemaLanguage {
   std::unordered_map<SchemaId, uint8_t> types_;  // of types_of()
   std::unordered_map<uint64_t, Verdict> verdicts_;
   std::unordered_map<SchemaId, Members> members_;
+  std::unordered_map<SchemaId, Listed> listed_;
   std::map<GoalId, std::optional<std::vector<std::string>>> few_values_;
   std::map<SchemaId, std::unordered_map<std::string_view, SchemaId>> properties_;  // of schemas with many
   std::map<GoalId, bool> few_scalars_;
