@@ -3,6 +3,7 @@
 #include "constrain/regex.h"
 
 #include <algorithm>
+#include <climits>
 #include <queue>
 #include <utility>
 
@@ -329,6 +330,8 @@ RegexId RegexPool::combine(Kind kind, std::vector<RegexId> parts) {
   std::sort(flat.begin(), flat.end());
   flat.erase(std::unique(flat.begin(), flat.end()), flat.end());
   join_leaves(is_alt, &flat);
+  if (!is_alt) join_lengths(&flat);
+  if (!is_alt && std::binary_search(flat.begin(), flat.end(), kNoneId)) return kNoneId;
   bool nullable = !is_alt, simple = is_alt;
   for (const RegexId id : flat) {
     nullable = is_alt ? nullable || nodes_[id].nullable : nullable && nodes_[id].nullable;
@@ -388,6 +391,60 @@ RegexId RegexPool::leaf_product(const std::vector<RegexId>& leaves, const std::v
                  .max = 0});
 }
 
+std::optional<RegexPool::Lengths> RegexPool::lengths_of(RegexId a) const {
+  Lengths lengths;
+  const Node& n = nodes_[a];
+  int min = 0, max = 0;
+  if (n.kind != Kind::kAlt) {
+    if (!any_of_length(a, &min, &max)) return std::nullopt;
+    lengths.push_back({min, max});
+    return lengths;
+  }
+  for (uint32_t i = n.a; i < n.b; ++i) {
+    if (!any_of_length(lists_[i], &min, &max)) return std::nullopt;
+    lengths.push_back({min, max});
+  }
+  std::sort(lengths.begin(), lengths.end());
+  return lengths;
+}
+
+RegexId RegexPool::of_lengths(const Lengths& lengths) {
+  std::vector<RegexId> parts;
+  for (const auto& [min, max] : lengths) parts.push_back(repeat(kAnyId, min, max));
+  return alt(std::move(parts));
+}
+
+// Lengths of one intersection become one: what is left of them needs no search.
+void RegexPool::join_lengths(std::vector<RegexId>* parts) {
+  std::optional<Lengths> all;
+  size_t count = 0;
+  const auto end_of = [](int max) { return max == kUnbounded ? INT_MAX : max; };
+  for (const RegexId id : *parts) {
+    const std::optional<Lengths> own = lengths_of(id);
+    if (!own) continue;
+    ++count;
+    if (!all) {
+      all = own;
+      continue;
+    }
+    Lengths both;
+    for (const auto& [min, max] : *all) {
+      for (const auto& [low, high] : *own) {
+        const int first = std::max(min, low), last = std::min(end_of(max), end_of(high));
+        if (first <= last) both.push_back({first, last == INT_MAX ? kUnbounded : last});
+      }
+    }
+    std::sort(both.begin(), both.end());
+    both.erase(std::unique(both.begin(), both.end()), both.end());
+    if (both.size() > kMaxLengths) return;
+    all = std::move(both);
+  }
+  if (count < 2) return;
+  const RegexId joined = of_lengths(*all);
+  std::erase_if(*parts, [&](RegexId id) { return lengths_of(id).has_value(); });
+  parts->insert(std::lower_bound(parts->begin(), parts->end(), joined), joined);
+}
+
 RegexId RegexPool::alt(std::vector<RegexId> parts) { return combine(Kind::kAlt, std::move(parts)); }
 RegexId RegexPool::conj(std::vector<RegexId> parts) { return combine(Kind::kAnd, std::move(parts)); }
 
@@ -403,6 +460,17 @@ RegexId RegexPool::negate(RegexId a) {
   if (a == kNoneId) return kAnyTextId;
   if (a == kAnyTextId) return kNoneId;
   if (nodes_[a].kind == Kind::kNot) return nodes_[a].a;
+  if (const std::optional<Lengths> lengths = lengths_of(a)) {
+    Lengths others;
+    int next = 0;
+    for (const auto& [min, max] : *lengths) {
+      if (min > next) others.push_back({next, min - 1});
+      next = max == kUnbounded || next == kUnbounded ? kUnbounded : std::max(next, max + 1);
+      if (next == kUnbounded) break;
+    }
+    if (next != kUnbounded) others.push_back({next, kUnbounded});
+    return of_lengths(others);
+  }
   return intern(
       {.kind = Kind::kNot, .nullable = !nodes_[a].nullable, .simple = false, .a = a, .b = 0, .min = 0, .max = 0});
 }

@@ -25,6 +25,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "base/status.h"
@@ -140,6 +141,7 @@ class RegexPool {
   static constexpr uint32_t kMany = 1u << 30;
   static constexpr uint32_t kUnknownSet = UINT32_MAX;
   static constexpr RegexId kNoId = UINT32_MAX;
+  static constexpr size_t kMaxLengths = 16;  // in one intersection
   static constexpr RegexId kNoneId = 0, kEmptyId = 1, kAnyId = 2, kAnyTextId = 3, kBeginId = 4, kEndId = 5;
 
   // Derivatives that were made, by expression and class: open addressing, since there are many of them.
@@ -166,7 +168,12 @@ class RegexPool {
   int8_t live_by_length(RegexId a) const;
   RegexId combine(Kind kind, std::vector<RegexId> parts);
   void join_leaves(bool is_alt, std::vector<RegexId>* parts);
+  void join_lengths(std::vector<RegexId>* parts);
   RegexId leaf_product(const std::vector<RegexId>& leaves, const std::vector<RegexId>& negated, bool all);
+  // Where a language asks for lengths and nothing else: which, ascending. And the other way round.
+  using Lengths = std::vector<std::pair<int, int>>;
+  std::optional<Lengths> lengths_of(RegexId a) const;
+  RegexId of_lengths(const Lengths& lengths);
   RegexId chars_of_set(uint32_t set);
   uint32_t class_set(std::vector<uint64_t> bits);
   uint32_t unite_sets(uint32_t a, uint32_t b, bool intersect);

@@ -20,6 +20,8 @@ constexpr size_t kMaxValues = 256;     // of a goal that are told apart one by o
 constexpr size_t kMaxOpen = 150;       // goals within goals when one asks for a value
 constexpr size_t kMaxMergedNames = 8;  // properties of an alternative that is written as clauses
 constexpr size_t kMaxMergedClauses = 24;
+constexpr size_t kMaxClauses = 64;       // of one object: bits of a frame
+constexpr size_t kMaxPatterns = 60;      // likewise
 constexpr size_t kMaxOptions = 64;       // of a clause
 constexpr int kMaxFollowed = 4;          // references and allOf, to see what an alternative asks for
 constexpr int kMaxRounds = 4;            // of simplifying clauses
@@ -57,6 +59,13 @@ void SchemaLanguage::too_many() { give_up("too many alternatives at once"); }
 
 void SchemaLanguage::give_up(const std::string& what) {
   if (status_.ok()) status_ = Status::make(Code::kUnsupported, fmt::format("{}: {}", schema_->name(), what));
+}
+
+std::string SchemaLanguage::place_of(const ObjectRules& rules) const {
+  for (const SchemaId s : rules.scopes) {
+    if (s >= 0) return schema_->node(s).pointer;
+  }
+  return expanding_.empty() ? "#" : schema_->node(expanding_.back().first.schema).pointer;
 }
 
 Status SchemaLanguage::unsatisfiable() const {
@@ -287,7 +296,8 @@ RegexId SchemaLanguage::scalars(GoalId id) {
 
 SchemaLanguage::Cases SchemaLanguage::both(const Cases& a, const Cases& b) {
   if (a.size() * b.size() > kMaxCases) {
-    give_up("too many alternatives at once");
+    give_up(fmt::format("{}: too many alternatives at once",
+                        expanding_.empty() ? "#" : schema_->node(expanding_.back().first.schema).pointer));
     return {};
   }
   Cases out;
@@ -316,6 +326,13 @@ SchemaLanguage::Cases SchemaLanguage::both(const Cases& a, const Cases& b) {
       append(&c.scopes, y.scopes);
       append(&c.contained, y.contained);
       if (o.min > o.max || r.min > r.max) continue;
+      if (o.clauses.size() > kMaxClauses) {
+        simplify(&o);
+        if (o.clauses.size() > kMaxClauses) {
+          give_up(fmt::format("{}: more than {} conditions on the members of one object", place_of(o), kMaxClauses));
+          return {};
+        }
+      }
       // A name that has to be there and may not.
       const bool contradicts = std::any_of(o.named.begin(), o.named.end(), [&](const auto& n) {
         const bool is_false =
@@ -355,6 +372,12 @@ bool SchemaLanguage::settled(size_t depth, size_t before) {
   const bool own = lowest_expanding_ >= depth;
   lowest_expanding_ = std::min(before, own ? SIZE_MAX : lowest_expanding_);
   return own;
+}
+
+bool SchemaLanguage::asks_for_nothing(const Case& c) {
+  const ArrayRules& r = c.array;
+  return r.scopes.empty() && r.at.empty() && r.min == 0 && r.max == INT64_MAX && r.contains.empty() &&
+         r.witnesses.empty() && r.rests.empty() && !r.unique;
 }
 
 SchemaLanguage::Cases SchemaLanguage::expand_positive(SchemaId id, uint8_t type) {
@@ -413,6 +436,7 @@ SchemaLanguage::Cases SchemaLanguage::expand_positive(SchemaId id, uint8_t type)
     if (!annotating_) {
       for (Cases& part : parts) add(&any, std::move(part));
       if (is_object) any = merge_clauses(std::move(any));
+      if (!is_object && std::any_of(any.begin(), any.end(), asks_for_nothing)) any = {Case()};
     } else if (parts.size() > kMaxSubsets) {
       give_up(n.pointer + "/anyOf: too many alternatives beside unevaluatedProperties or unevaluatedItems");
     } else {
@@ -953,7 +977,11 @@ bool SchemaLanguage::told_apart(SchemaId a, SchemaId b) {
     if (!is_required(x, own.first) && !is_required(y, own.first)) return false;
     const auto found = y.scalars.find(own.first);
     if (found == y.scalars.end()) return false;
-    return verdict(goal({{own.second, false}}), {found->second, false}) == Verdict::kNever;
+    const Listed &p = listed(own.second), &q = listed(found->second);
+    if (!p.any || !q.any) return scalar_possible(goal({{own.second, false}, {found->second, false}})) == false;
+    return std::none_of(p.values.begin(), p.values.end(), [&](const std::string& value) {
+      return std::binary_search(q.values.begin(), q.values.end(), value);
+    });
   });
 }
 
@@ -1154,7 +1182,8 @@ ShapeId SchemaLanguage::make_object(ObjectRules rules) {
       if (o.kind == ObjectRules::Option::Kind::kAdditional) note(o.scope);
     }
   }
-  if (rules.clauses.size() > 64) give_up("more than 64 conditions on the members of one object");
+  if (rules.clauses.size() > kMaxClauses)
+    give_up(fmt::format("{}: more than {} conditions on the members of one object", place_of(rules), kMaxClauses));
   for (const SchemaId s : rules.dependencies) {
     for (const auto& [name, needed] : schema_->node(s).dependent_required) {
       names.insert(name);
@@ -1177,7 +1206,8 @@ ShapeId SchemaLanguage::make_object(ObjectRules rules) {
   }
   shape->names.assign(names.begin(), names.end());
   shape->patterns.assign(patterns.begin(), patterns.end());
-  if (shape->patterns.size() > 60) give_up("more than 60 patternProperties of one object");
+  if (shape->patterns.size() > kMaxPatterns)
+    give_up(fmt::format("{}: more than {} patternProperties of one object", place_of(rules), kMaxPatterns));
   const std::set<std::string> required(rules.required.begin(), rules.required.end());
   for (const std::string& name : shape->names) {
     shape->goals.push_back(goal(literals_of_name(rules, name)));

@@ -195,6 +195,7 @@ class SchemaLanguage {
   static void add(Cases* a, Cases b) {
     a->insert(a->end(), std::make_move_iterator(b.begin()), std::make_move_iterator(b.end()));
   }
+  static bool asks_for_nothing(const Case& c);  // of an array
   bool settled(size_t depth, size_t before);
   bool is_trivial(SchemaLiteral literal) const;
   // What an object has to have, and members that can be scalars only: as far as it is written down.
@@ -223,6 +224,7 @@ class SchemaLanguage {
   SchemaId property(SchemaId id, std::string_view name);  // kNoSchema: there is none of this name
   std::vector<SchemaLiteral> literals_of_name(const ObjectRules& rules, std::string_view name);
   void give_up(const std::string& what);
+  std::string place_of(const ObjectRules& rules) const;
 
   std::shared_ptr<Schema> schema_;
   Status status_;
