@@ -170,13 +170,6 @@ RegexId RegexPool::intern(const Node& node, const std::vector<uint32_t>& list) {
 // The lengths of a node's texts, from those of its children.
 void RegexPool::measure(Node* n) const {
   const auto cap = [](uint64_t x) { return static_cast<uint32_t>(std::min<uint64_t>(x, kMany)); };
-  if (!n->simple) {
-    n->longest_end = kMany;
-    n->least = n->nullable ? 0 : 1;
-    for (uint32_t i = n->a; i < n->b && n->kind == Kind::kAnd; ++i)
-      n->least = std::max(n->least, nodes_[lists_[i]].least);
-    return;
-  }
   switch (n->kind) {
     case Kind::kNone: n->least = kMany; break;
     case Kind::kChars: n->least = 1; break;
@@ -203,8 +196,17 @@ void RegexPool::measure(Node* n) const {
       n->infinite = n->max == kUnbounded || x.infinite;
       break;
     }
+    case Kind::kAnd:
+      for (uint32_t i = n->a; i < n->b; ++i) n->least = std::max(n->least, nodes_[lists_[i]].least);
+      break;
+    case Kind::kNot:
+    case Kind::kLeaf: n->least = n->nullable ? 0 : 1; break;
     default: break;
   }
+  if (n->simple) return;
+  // Of what is hidden there is no more than a bound.
+  n->longest_end = kMany;
+  n->infinite = false;
 }
 
 RegexId RegexPool::chars_of_set(uint32_t set) {
