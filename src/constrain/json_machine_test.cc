@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "constrain/json_machine.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 namespace decant {
@@ -124,6 +125,38 @@ TEST(JsonMachine, Combinations) {
       {"{\"a\":1}", "{\"b\":2}", "{\"a\":1,\"b\":2}"}, {"{}", "{\"a\":2", "{\"b\":1,\"a\":2"});
   expect(R"({"prefixItems":[{"const":1}],"contains":{"type":"string"},"unevaluatedItems":false})",
          {"[1,\"a\",\"b\"]", "[1,\"a\"]"}, {"[1,2", "[1]"});
+}
+
+// Alternatives that a member tells apart: by its values, by its language, and where it need not be there.
+TEST(JsonMachine, AlternativesThatAMemberTellsApart) {
+  expect(
+      R"({"oneOf":[{"properties":{"k":{"enum":["a",1]},"v":{"type":"integer"}},"required":["k"]},
+                   {"properties":{"k":{"enum":["b",2]},"v":{"type":"string"}}}],"type":"object"})",
+      {R"({"k":"a","v":1})", R"({"k":1.0})", R"({"k":"b","v":""})", "{}", R"({"v":"","k":2})"},
+      {R"({"k":"a","v":"x"})", R"({"k":2,"v":1})", R"({"k":"c)", R"({"v":1})"});
+  expect(
+      R"({"oneOf":[{"properties":{"k":{"pattern":"^a$"}},"required":["k"]},
+                   {"properties":{"k":{"pattern":"^b$"}},"required":["k"]}],"type":"object"})",
+      {R"({"k":"a"})", R"({"k":"b"})"}, {R"({"k":"c)", R"({"k":1})", "{}"});
+  // No member has to be there: what takes both is not valid, and each member can tell them apart.
+  expect(
+      R"({"oneOf":[{"properties":{"k":{"const":"a"},"m":{"type":"string"}}},
+                   {"properties":{"k":{"const":"b"},"m":{"type":"string"}}}],"type":"object"})",
+      {R"({"k":"a"})", R"({"m":"x","k":"b"})"}, {"{}", R"({"m":"x"})", R"({"k":"c)", R"({"m":1,)", R"({"m":1})"});
+  expect(
+      R"({"oneOf":[{"properties":{"k":{"const":"a"},"m":{"maxLength":4}}},
+                   {"properties":{"k":{"const":"b"},"m":{"minLength":2}}}],"type":"object"})",
+      {R"({"k":"a"})", R"({"m":"x"})", R"({"m":"xxxxx"})", R"({"k":"b","m":"xxx"})"},
+      {"{}", R"({"m":"xxx"})", R"({"k":"a","m":"xxxxx"})", R"({"k":"b","m":"x"})", R"({"m":"xxx","n":1})"});
+  // A hundred of them are no more than one condition each.
+  std::string many = R"({"type":"object","oneOf":[)";
+  for (int i = 0; i < 100; ++i) {
+    many += fmt::format(R"({}{{"properties":{{"k":{{"const":{}}},"m":{{"type":"string"}}}},"required":["m"]}})",
+                        i == 0 ? "" : ",", i);
+  }
+  many += "]}";
+  expect(many.c_str(), {R"({"m":"","k":7})", R"({"k":99,"m":""})"},
+         {R"({"m":""})", R"({"k":100)", R"({"k":7})", R"({"m":"","k":100)"});
 }
 
 TEST(JsonMachine, WhatMayStillBecomeValidIsNotRefused) {

@@ -150,6 +150,39 @@ TEST(Regex, LivenessIsExact) {
   EXPECT_EQ(pool.searches_given_up(), 0);
 }
 
+TEST(Regex, LengthsStayLengths) {
+  RegexPool pool;
+  const auto length = [&](int min, int max) { return pool.repeat(pool.any(), min, max); };
+  const int no_end = RegexPool::kUnbounded;
+  pool.freeze();
+  EXPECT_EQ(pool.negate(length(0, 4)), length(5, no_end));
+  EXPECT_EQ(pool.negate(length(3, no_end)), length(0, 2));
+  EXPECT_EQ(pool.negate(length(2, 4)), pool.alt({length(0, 1), length(5, no_end)}));
+  EXPECT_EQ(pool.negate(pool.negate(length(2, 4))), length(2, 4));
+  EXPECT_EQ(pool.conj({length(0, 9), length(3, no_end)}), length(3, 9));
+  EXPECT_EQ(pool.conj({length(0, 40000), pool.negate(length(0, 50000))}), pool.none());
+  EXPECT_EQ(pool.conj({length(1, 7), pool.negate(length(3, 4))}), pool.alt({length(1, 2), length(5, 7)}));
+  EXPECT_EQ(pool.negate(pool.any_text()), pool.none());
+  EXPECT_EQ(pool.negate(pool.empty()), length(1, no_end));
+  // Beside another language they are one part.
+  const RegexId id = pool.conj({pool.negate(length(0, 2)), pool.negate(pool.any()), length(0, 100)});
+  for (int n = 0; n < 103; ++n)
+    EXPECT_EQ(matches(pool, id, std::string(static_cast<size_t>(n), 'x')), n > 2 && n <= 100) << n;
+}
+
+TEST(Regex, WhatCannotBeginATextHasNoDerivative) {
+  RegexPool pool;
+  const RegexId id = *parse_regex("^(?=.*z)([ab]*(c|de)|(x?y){0,3})z$", RegexDialect::kSearch, &pool);
+  pool.freeze();
+  for (const char c : std::string("abcdxyz"))
+    EXPECT_TRUE(pool.live(pool.derive(id, pool.class_of(static_cast<unsigned char>(c))))) << c;
+  const size_t before = pool.size();
+  for (const char c : std::string("eq0_-")) {
+    EXPECT_FALSE(pool.live(pool.derive(id, pool.class_of(static_cast<unsigned char>(c))))) << c;
+  }
+  EXPECT_LE(pool.size(), before + 2) << "such characters need no expressions";
+}
+
 TEST(Regex, FreeRunsAreSafe) {
   RegexPool pool;
   const RegexId id = *parse_regex("^[a-z0-9]{0,20}(-x)?$", RegexDialect::kSearch, &pool);
