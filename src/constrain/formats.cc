@@ -8,6 +8,7 @@
 #include <map>
 #include <string>
 
+#include "constrain/regex_format.h"
 #include "constrain/schema.h"
 
 namespace decant {
@@ -124,6 +125,7 @@ const std::map<std::string, std::string, std::less<>>& patterns() {
 }  // namespace
 
 std::optional<RegexId> format_language(std::string_view format, RegexPool* pool) {
+  if (format == "regex") return regex_format(pool);
   const auto it = patterns().find(format);
   if (it == patterns().end()) return std::nullopt;
   const Result<RegexId> id = parse_regex(it->second, RegexDialect::kFull, pool);
