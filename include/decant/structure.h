@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -20,18 +21,29 @@
 
 namespace decant {
 
+// How a schema is read; docs/structured.md has what each means.
+struct JsonSchemaOptions {
+  bool lenient = false;        // keywords that are not supported are left out, with a warning; else they are refused
+  bool assert_formats = true;  // else `format` restricts nothing
+  bool schema_order = false;   // members come in the order in which the schema's `properties` name them, others last
+  // The text of the document at an address that a reference names, as it stands there or resolved against the $id
+  // around it. Empty: references to other documents are refused. Called while the structure is compiled.
+  std::function<Result<std::string>(const std::string& address)> resolver = {};
+};
+
 struct ToolCallOptions {
   bool required = false;  // calls only; else free text with calls in it
   std::string only;       // the function that is called; "": any
   // "hermes", "llama3", "mistral" or a JSON object (docs/structured.md); "": as the model's chat template shows calls.
   std::string format;
+  JsonSchemaOptions schema = {};  // of the tools' parameters
 };
 
 // A description; nothing is checked before it is compiled. A value.
 class Structure {
  public:
-  // JSON that is valid for the schema. `lenient`: keywords that are not supported are left out, with a warning.
-  static Structure json_schema(std::string schema, bool lenient = false);
+  // JSON that is valid for the schema. Schemas that hold together agree on assert_formats and schema_order.
+  static Structure json_schema(std::string schema, JsonSchemaOptions options = {});
   static Structure json() { return json_schema("true"); }  // any JSON
   static Structure regex(std::string pattern);             // the whole answer matches it
   static Structure gbnf(std::string grammar);              // llama.cpp's notation, from the rule `root`

@@ -337,6 +337,16 @@ TEST_F(ApiTest, StructuresAreHonouredAndRefusedByName) {
   EXPECT_EQ(answer(Structure::gbnf("root ::= \"x\" \"y\"")), "xy");
   EXPECT_EQ(answer(Structure::lark("start: \"x\"~3")), "xxx");
   EXPECT_EQ(answer(Structure::json_schema(R"({"const":12})")), "12");
+  const JsonSchemaOptions options{
+      .assert_formats = false, .schema_order = true, .resolver = [](const std::string& address) -> Result<std::string> {
+        if (address == "b.json") return std::string(R"({"const":"x","format":"date"})");
+        return Status::make(Code::kNotFound, address);
+      }};
+  const std::string ordered = answer(Structure::json_schema(
+      R"({"properties":{"b":{"$ref":"b.json"},"a":{"const":1}},"required":["a","b"],"maxProperties":2,"type":"object"})",
+      options));
+  EXPECT_LT(ordered.find("\"b\""), ordered.find("\"a\"")) << ordered;
+  EXPECT_NE(ordered.find("\"x\""), std::string::npos) << ordered;
   EXPECT_FALSE(answer(Structure::json()).empty());
   EXPECT_EQ(answer(Structure::all_of({Structure::choice({"a", "b"}), Structure::negated(Structure::regex("a"))})), "b");
   const char* tools = R"([{"type":"function","function":{"name":"f"}}])";

@@ -30,11 +30,18 @@ const std::string& tool_template(const Tokenizer& tokenizer) {
   return tokenizer.chat_template();
 }
 
+SchemaOptions schema_options(const JsonSchemaOptions& options) {
+  return {.lenient = options.lenient,
+          .assert_formats = options.assert_formats,
+          .property_order = options.schema_order ? PropertyOrder::kSchema : PropertyOrder::kAny,
+          .resolver = options.resolver};
+}
+
 }  // namespace
 
-Structure Structure::json_schema(std::string schema, bool lenient) {
+Structure Structure::json_schema(std::string schema, JsonSchemaOptions options) {
   Impl impl = Impl::leaf(Kind::kJsonSchema, std::move(schema), "Structure::json_schema");
-  impl.spec.schema.lenient = lenient;
+  impl.spec.schema = schema_options(options);
   return Structure(std::make_shared<const Impl>(std::move(impl)));
 }
 Structure Structure::regex(std::string pattern) {
@@ -82,7 +89,7 @@ Result<CompiledStructure> CompiledStructure::compile(const LanguageModel& model,
     } else if (!description.is_tools) {
       return Status::make(Code::kUnsupported, "Structure::tools is not combined with other structures");
     } else {
-      ToolOptions options;
+      ToolOptions options{.schema = schema_options(description.tools.schema)};
       if (!description.tools.format.empty()) {
         DECANT_TRY(options.format, parse_tool_format(description.tools.format));
       } else if (auto format = detect_tool_format(tool_template(*m.tokenizer))) {

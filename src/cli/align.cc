@@ -97,7 +97,10 @@ bool exists(const std::string& path) {
 
 // What the constraint is made of: the options, with the content of the files that they name.
 std::string grammar_text(const ConstraintOptions& c) {
-  std::string text = c.lenient ? "lenient\n" : "";
+  std::string text = c.schema.lenient ? "lenient\n" : "";
+  if (!c.schema.assert_formats.value_or(true)) text += "format annotation\n";
+  if (c.schema.property_order == PropertyOrder::kSchema) text += "property-order schema\n";
+  if (!c.schema.folder.empty()) text += fmt::format("schema-dir {}\n", c.schema.folder);
   const auto add = [&](const char* name, const std::vector<std::string>& values) {
     for (const std::string& value : values) {
       const Result<std::string> file = exists(value) ? read_file(value) : value;

@@ -6,6 +6,7 @@
 #include "cli/common.h"
 #include "constrain/compile.h"
 #include "constrain/lark.h"
+#include "constrain/schema_folder.h"
 #include "constrain/tools.h"
 
 namespace decant::cli {
@@ -26,12 +27,20 @@ Status read_source(const char* option, const std::string& value, bool is_text, C
   return {};
 }
 
+std::string folder_of(const std::string& file) {
+  const size_t slash = file.rfind('/');
+  return slash == std::string::npos ? "." : file.substr(0, slash + 1);
+}
+
 // If it begins as a schema does it is one, else a file of that name.
-Result<ConstraintSpec> schema_spec(const std::string& value, bool lenient) {
+Result<ConstraintSpec> schema_spec(const std::string& value, const SchemaChoices& choices) {
   const size_t first = value.find_first_not_of(" \t\r\n");
   const bool is_text = first != std::string::npos && (value[first] == '{' || value == "true" || value == "false");
-  ConstraintSpec spec{.kind = Kind::kJsonSchema, .schema = {.lenient = lenient}};
+  ConstraintSpec spec{.kind = Kind::kJsonSchema, .schema = schema_options(choices)};
   DECANT_TRY_STATUS(read_source("--json-schema", value, is_text, &spec));
+  std::string folder = choices.folder;
+  if (folder.empty() && !is_text && value != "-") folder = folder_of(value);
+  if (!folder.empty()) spec.schema.resolver = schema_folder(std::move(folder), spec.text);
   return spec;
 }
 
@@ -53,7 +62,9 @@ ConstraintSpec negated(ConstraintSpec spec) { return {.kind = Kind::kNot, .parts
 
 Result<std::shared_ptr<Constraint>> tool_constraint(const ConstraintOptions& options, const Tokenizer& tokenizer,
                                                     const std::string& tools, const std::string& chat_template) {
-  ToolOptions tool_options{.schema = {.lenient = options.lenient}};
+  ToolOptions tool_options{.schema = schema_options(options.schema)};
+  const std::string folder = options.schema.folder.empty() ? folder_of(options.tools) : options.schema.folder;
+  tool_options.schema.resolver = schema_folder(folder, "");
   if (!options.tool_format.empty()) {
     Result<ToolFormat> format = parse_tool_format(options.tool_format);
     if (!format.ok()) return std::move(format).status().with_context("--tool-format");
@@ -72,6 +83,12 @@ Result<std::shared_ptr<Constraint>> tool_constraint(const ConstraintOptions& opt
 
 }  // namespace
 
+SchemaOptions schema_options(const SchemaChoices& choices) {
+  return {.lenient = choices.lenient,
+          .assert_formats = choices.assert_formats.value_or(true),
+          .property_order = choices.property_order.value_or(PropertyOrder::kAny)};
+}
+
 Result<std::shared_ptr<Constraint>> make_constraint(const ConstraintOptions& options, const Tokenizer& tokenizer,
                                                     const std::string& tools, const std::string& chat_template) {
   if (!options.tools.empty() && options.tool_choice != "none") {
@@ -81,7 +98,7 @@ Result<std::shared_ptr<Constraint>> make_constraint(const ConstraintOptions& opt
   }
   ConstraintSpec all{.kind = Kind::kAll};
   for (const std::string& value : options.json_schemas) {
-    DECANT_TRY(ConstraintSpec spec, schema_spec(value, options.lenient));
+    DECANT_TRY(ConstraintSpec spec, schema_spec(value, options.schema));
     all.parts.push_back(std::move(spec));
   }
   for (const std::string& pattern : options.patterns) {

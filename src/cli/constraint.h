@@ -10,6 +10,7 @@
 #include "base/status.h"
 #include "cli/options.h"
 #include "constrain/constraint.h"
+#include "constrain/schema.h"
 #include "text/tokenizer.h"
 
 namespace decant::cli {
@@ -18,6 +19,9 @@ namespace decant::cli {
 // `chat_template` that of the template, to find the format of calls in.
 Result<std::shared_ptr<Constraint>> make_constraint(const ConstraintOptions& options, const Tokenizer& tokenizer,
                                                     const std::string& tools, const std::string& chat_template);
+
+// Without a resolver.
+SchemaOptions schema_options(const SchemaChoices& choices);
 
 // Writes what could not be decided while the answer was drawn: warnings behind the first `known`.
 void write_warnings(const Constraint& constraint, size_t known);

@@ -6,6 +6,7 @@
 #include "base/mapped_file.h"
 #include "cli/align.h"
 #include "cli/common.h"
+#include "cli/constraint.h"
 #include "cli/models.h"
 #include "cli/session.h"
 #include "constrain/token_trie.h"
@@ -77,7 +78,8 @@ Status maskbench(const EvalOptions& options, JsonReport* report) {
     if (!samples) return {};
     return write_line(sample(schema, s), &*samples);
   };
-  Result<MaskbenchReport> run = run_maskbench(*tokenizer, options.data, options.every, done);
+  Result<MaskbenchReport> run =
+      run_maskbench(*tokenizer, options.data, options.every, schema_options(options.schema), done);
   progress.clear();
   if (!run.ok()) return std::move(run).status();
   if (samples) DECANT_TRY_STATUS(samples->commit());
@@ -129,7 +131,9 @@ Status maskbench(const EvalOptions& options, JsonReport* report) {
 }
 
 Status suite(const EvalOptions& options, JsonReport* report) {
-  DECANT_TRY(const SuiteReport r, run_schema_suite(options.data, options.draft, options.optional, options.optional));
+  // What the suite's own reading is: the required tests take formats for annotations.
+  const bool assert_formats = options.schema.assert_formats.value_or(options.optional);
+  DECANT_TRY(const SuiteReport r, run_schema_suite(options.data, options.draft, options.optional, assert_formats));
   const auto counts = [](const SuiteCounts& c) {
     return Json{
         {"right", c.right}, {"over_constrained", c.over}, {"under_constrained", c.under}, {"refused", c.refused}};
@@ -181,7 +185,8 @@ Status schema_walk(const EvalOptions& options, JsonReport* report) {
                                .every = options.every,
                                .walks = options.walks,
                                .max_tokens = options.answer.predict < 0 ? 200 : options.answer.predict,
-                               .seed = options.answer.seed.value_or(1)};
+                               .seed = options.answer.seed.value_or(1),
+                               .schema = schema_options(options.schema)};
   DECANT_TRY_STATUS(run_schema_walks(*tokenizer, walk, done));
   progress.clear();
   const size_t n = rows.size();
@@ -199,8 +204,11 @@ Status jsonschemabench(const EvalOptions& options, JsonReport* report) {
                                     options.parallel);
   DECANT_TRY(Session session, Session::open(options.model, {.context = options.model.context * options.parallel}));
   DECANT_TRY(const Prompter prompter, Prompter::open(options.answer, *session.tokenizer));
-  SchemaGenerationOptions generation{
-      .data = options.data, .every = options.every, .limit = options.limit, .parallel = options.parallel};
+  SchemaGenerationOptions generation{.data = options.data,
+                                     .every = options.every,
+                                     .limit = options.limit,
+                                     .parallel = options.parallel,
+                                     .schema = schema_options(options.schema)};
   if (options.answer.predict >= 0) generation.max_tokens = options.answer.predict;
   DECANT_TRY(generation.sampler, sampler_options(options.answer, session));
   generation.end_tokens = end_tokens(*session.tokenizer);

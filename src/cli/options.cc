@@ -443,6 +443,22 @@ void add_answer(Adder& add, AnswerOptions* a) {
                });
 }
 
+void add_schema_choices(Adder& add, SchemaChoices* s) {
+  add.value("--property-order", "any|schema",
+            "schema: members come in the order in which the schema's properties name them, others last (default: any)",
+            [=](CLI::Option* o, const std::string& value) {
+              if (value != "any" && value != "schema") refuse(o, "any or schema", value);
+              s->property_order = value == "schema" ? PropertyOrder::kSchema : PropertyOrder::kAny;
+            });
+  add.choices(add.app()->get_option("--property-order"), {"any", "schema"});
+  add.value("--format", "assert|annotation", "annotation: the keyword format restricts nothing (default: assert)",
+            [=](CLI::Option* o, const std::string& value) {
+              if (value != "assert" && value != "annotation") refuse(o, "assert or annotation", value);
+              s->assert_formats = value == "assert";
+            });
+  add.choices(add.app()->get_option("--format"), {"assert", "annotation"});
+}
+
 // What the answer has to look like. Options given together, or several times, hold together.
 void add_constraint(Adder& add, ConstraintOptions* c) {
   add.group("Structure");
@@ -458,7 +474,14 @@ void add_constraint(Adder& add, ConstraintOptions* c) {
   list("--json-schema", "FILE|TEXT", "a file name or a schema",
        "the answer is JSON that is valid for this schema (drafts 4 to 2020-12); repeatable: for all of them",
        &c->json_schemas);
-  add.flag("--lenient", &c->lenient, "leave out keywords of schemas that are not supported, with a warning");
+  add.flag("--lenient", &c->schema.lenient, "leave out keywords of schemas that are not supported, with a warning");
+  add_schema_choices(add, &c->schema);
+  add.value("--schema-dir", "DIR",
+            "where references to other files lead, and never out of it (default: the folder of the schema's file)",
+            [=](CLI::Option* o, const std::string& value) {
+              if (value.empty()) refuse(o, "a folder", value);
+              c->schema.folder = value;
+            });
   list("--regex", "PATTERN", "a regular expression", "the whole answer matches PATTERN; repeatable: all of them",
        &c->patterns);
   list("--grammar", "FILE|TEXT", "a file name or a grammar",
@@ -502,8 +525,14 @@ void add_constraint(Adder& add, ConstraintOptions* c) {
 Status check_constraint(const ConstraintOptions& c) {
   const bool has_others = !c.json_schemas.empty() || !c.patterns.empty() || !c.grammars.empty() || !c.choices.empty() ||
                           !c.not_patterns.empty() || !c.not_choices.empty();
-  if (c.lenient && c.json_schemas.empty() && c.tools.empty())
-    return Status::invalid_argument("--lenient needs --json-schema or --tools");
+  if (c.json_schemas.empty() && c.tools.empty()) {
+    const char* option = c.schema.lenient           ? "--lenient"
+                         : c.schema.assert_formats  ? "--format"
+                         : c.schema.property_order  ? "--property-order"
+                         : !c.schema.folder.empty() ? "--schema-dir"
+                                                    : nullptr;
+    if (option != nullptr) return Status::invalid_argument("{} needs --json-schema or --tools", option);
+  }
   if (c.tools.empty() && (!c.tool_format.empty() || c.tool_choice != "auto"))
     return Status::invalid_argument("--tool-{} needs --tools", c.tool_format.empty() ? "choice" : "format");
   const bool is_constrained = has_others || (!c.tools.empty() && c.tool_choice != "none");
@@ -812,6 +841,7 @@ std::function<Result<Command>()> define_eval(Adder& add) {
             });
   add.flag("--optional", &o->optional,
            "the suite's optional tests, with formats asserted, instead of the required ones");
+  add_schema_choices(add, &o->schema);
   add.integer("--every", &o->every, 1, 1000000, "take each N-th schema of MaskBench", "1");
   add.integer("--limit", &o->limit, 0, kIntMax, "jsonschemabench: schemas at most; 0: all");
   add.integer("--parallel", &o->parallel, 1, 1024, "jsonschemabench: answers at a time");
@@ -827,7 +857,15 @@ std::function<Result<Command>()> define_eval(Adder& add) {
   o->model.context = 4096;
   add_model(add, &o->model, "tokens of prompt and answer together (default: 4096)");
   add_sampling(add, &o->answer);
-  return command_of(o);
+  return [o]() -> Result<Command> {
+    if (o->schema.property_order && o->what != "jsonschemabench" && o->what != "schema-walk") {
+      return Status::invalid_argument(
+          "--property-order is for jsonschemabench and schema-walk: the instances of {} come in any order", o->what);
+    }
+    if (o->schema.assert_formats && o->what == "alignment")
+      return Status::invalid_argument("--format is not for alignment");
+    return Command(*o);
+  };
 }
 
 std::function<Result<Command>()> define_pull(Adder& add) {

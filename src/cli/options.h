@@ -13,6 +13,7 @@
 #include "base/dtype.h"
 #include "base/status.h"
 #include "constrain/alignment.h"
+#include "constrain/schema.h"
 #include "sample/sampler.h"
 
 namespace decant::cli {
@@ -55,10 +56,18 @@ struct AnswerOptions {
   std::string template_variables;            // --chat-template-kwargs: a JSON object, or ""
 };
 
+// How schemas are read.
+struct SchemaChoices {
+  bool lenient = false;                // --lenient: keywords that are not supported are left out
+  std::optional<bool> assert_formats;  // --format assert or annotation
+  std::optional<PropertyOrder> property_order;
+  std::string folder;  // --schema-dir: where references to files lead; "": the schema's own folder
+};
+
 // What the answer has to look like; all that is given holds at once.
 struct ConstraintOptions {
   std::vector<std::string> json_schemas;  // --json-schema: a file's name or the schema itself
-  bool lenient = false;                   // keywords of schemas that are not supported are left out
+  SchemaChoices schema;
   std::vector<std::string> patterns;      // --regex
   std::vector<std::string> grammars;      // --grammar: a file's name or the grammar itself
   std::vector<std::string> choices;       // --choice: one of them
@@ -159,6 +168,7 @@ struct EvalOptions {
   ModelOptions model;    // all of it for jsonschemabench and alignment, the name for maskbench and schema-walk
   AnswerOptions answer;  // of jsonschemabench; of alignment the seed
   std::string data;
+  SchemaChoices schema;  // --format; --property-order of jsonschemabench and schema-walk
   std::string draft = "2020-12";
   bool optional = false;
   int every = 1;        // --every: takes each n-th schema

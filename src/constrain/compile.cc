@@ -9,6 +9,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "base/printable.h"
 #include "constrain/grammar_constraint.h"
 #include "constrain/product_constraint.h"
 #include "constrain/schema_constraint.h"
@@ -86,7 +87,7 @@ Result<std::shared_ptr<Constraint>> compile_regular(const ConstraintSpec& spec, 
 // Schemas are referred to by address, so that each keeps its own root, dialect and definitions.
 nlohmann::json schema_of(const ConstraintSpec& spec, std::map<std::string, const ConstraintSpec*>* documents) {
   if (spec.kind == Kind::kJsonSchema) {
-    const std::string address = fmt::format("decant:constraint/{}", documents->size() + 1);
+    const std::string address = fmt::format("decant:constraint/{}/", documents->size() + 1);
     documents->emplace(address, &spec);
     return {{"$ref", address}};
   }
@@ -103,17 +104,29 @@ Result<std::shared_ptr<Constraint>> compile_schema(const ConstraintSpec& spec, V
   SchemaOptions options;
   for (const auto& [address, part] : documents) {
     options.lenient |= part->schema.lenient;
+    if (part->schema.assert_formats != documents.begin()->second->schema.assert_formats ||
+        part->schema.property_order != documents.begin()->second->schema.property_order) {
+      return Status::invalid_argument("{}: schemas that hold together agree on formats and the order of properties",
+                                      name_of(spec));
+    }
     options.assert_formats = part->schema.assert_formats;
+    options.property_order = part->schema.property_order;
   }
   options.resolver = [&documents](const std::string& address) -> Result<std::string> {
     const auto it = documents.find(address);
     if (it != documents.end()) return it->second->text;
+    Status missing = Status::not_found("\"{}\" is another document, and no folder or resolver is there to find it in",
+                                       printable(address));
     for (const auto& [own, part] : documents) {
       if (!part->schema.resolver) continue;
-      Result<std::string> found = part->schema.resolver(address);
+      // A relative reference of one is none of the others.
+      const bool is_relative = address.starts_with(own);
+      if (!is_relative && address.starts_with("decant:constraint/")) continue;
+      Result<std::string> found = part->schema.resolver(is_relative ? address.substr(own.size()) : address);
       if (found.ok()) return found;
+      missing = std::move(found).status();
     }
-    return Status::not_found("{}", address);
+    return missing;
   };
   return compile_json_schema(text, name_of(spec), options, std::move(vocabulary));
 }

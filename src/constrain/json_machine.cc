@@ -568,12 +568,16 @@ void JsonMachine::permit(const JsonFrame& f) {
   const bool alone = shape.rules.clauses.empty() && shape.needs.empty();
   // A name that nothing else depends on takes a place and no more.
   const bool room = language_.completable(shape, f.used, f.count + 1, f.witnessed);
+  const bool ordered = !shape.rank.empty();
+  const uint32_t reached = SchemaLanguage::reached(shape, f.used, f.count);
+  const std::vector<bool> in_order = ordered && alone ? permitted_in_order(f) : std::vector<bool>();
   std::vector<uint64_t> used = f.used;
   for (size_t i = 0; i < shape.names.size(); ++i) {
     const uint64_t bit = uint64_t{1} << (i & 63);
     if ((f.used[i >> 6] & bit) != 0 || !language_.name_possible(shape, i)) continue;
-    bool possible = room || (alone && shape.required[i]);
-    if (shape.in_clause[i] || (!possible && !alone)) {
+    if (ordered && shape.rank[i] < reached) continue;
+    bool possible = ordered ? alone && in_order[i] : room || (alone && shape.required[i]);
+    if (!alone && (ordered || shape.in_clause[i] || !possible)) {
       uint64_t met = f.witnessed;
       bool by_value = false;  // whether a certain value, or the name itself, meets more
       for (size_t c = 0; c < shape.rules.clauses.size(); ++c) {
@@ -612,6 +616,40 @@ void JsonMachine::permit(const JsonFrame& f) {
   f.other_permitted = room || (met != f.witnessed && language_.completable(shape, f.used, f.count + 1, met)) ? 1 : 0;
 }
 
+// Where members depend on nothing but their order and number: a name may come if all that have to come before it have,
+// and if those behind it are enough and not too many.
+std::vector<bool> JsonMachine::permitted_in_order(const JsonFrame& f) {
+  ObjectShape& shape = language_.object(f.shape);
+  const uint32_t reached = SchemaLanguage::reached(shape, f.used, f.count);
+  std::vector<uint32_t> left;
+  for (uint32_t i = 0; i < shape.names.size(); ++i) {
+    if ((f.used[i >> 6] >> (i & 63) & 1) == 0 && shape.rank[i] >= reached && language_.name_possible(shape, i))
+      left.push_back(i);
+  }
+  std::sort(left.begin(), left.end(), [&](uint32_t x, uint32_t y) { return shape.rank[x] < shape.rank[y]; });
+  uint32_t latest = ObjectShape::kUnranked;  // rank of the first that has to come
+  for (const uint32_t i : left) {
+    if (shape.required[i]) latest = std::min(latest, shape.rank[i]);
+  }
+  const bool others = language_.other_names(shape) != language_.pool().none();
+  std::vector<bool> permitted(shape.names.size());
+  int64_t needed = 0, available = 0;  // of those behind
+  for (size_t end = left.size(); end > 0;) {
+    // Those of one rank, which are behind each other: only names without a rank are several.
+    size_t begin = end - 1;
+    while (begin > 0 && shape.rank[left[begin - 1]] == shape.rank[left[end - 1]]) --begin;
+    available += static_cast<int64_t>(end - begin);
+    for (size_t k = begin; k < end; ++k) needed += shape.required[left[k]] ? 1 : 0;
+    for (size_t k = begin; k < end; ++k) {
+      const uint32_t i = left[k];
+      permitted[i] = shape.rank[i] <= latest && f.count + needed + (shape.required[i] ? 0 : 1) <= shape.rules.max &&
+                     (others || f.count + available >= shape.rules.min);
+    }
+    end = begin;
+  }
+  return permitted;
+}
+
 bool JsonMachine::any_permitted(const JsonFrame& f) {
   permit(f);
   if (std::any_of(f.permitted.begin(), f.permitted.end(), [](uint64_t w) { return w != 0; })) return true;
@@ -636,7 +674,7 @@ void JsonMachine::add_member(const JsonFrame& f, size_t name, const std::string*
     seen->insert(std::lower_bound(seen->begin(), seen->end(), *other), *other);
     base.seen = std::move(seen);
     text = *other;
-    goal = language_.other_goal(shape, language_.match(shape, text));
+    goal = language_.other_goal(shape, language_.match(shape, text), language_.places().member(shape.place, text));
   }
   using Option = ObjectRules::Option;
   // What else the value may be to meet clauses, and which.
@@ -921,7 +959,8 @@ bool JsonMachine::other_names_alike(const JsonState& state) {
     return false;
   const JsonThread& t = state.threads[0];
   const ObjectShape& shape = language_.object(t.frame->shape);
-  return t.d == language_.pool().any_text() && shape.patterns.empty() && shape.rules.clauses.empty();
+  return t.d == language_.pool().any_text() && shape.patterns.empty() && shape.rules.clauses.empty() &&
+         (shape.names.empty() || !shape.names[0].empty()) && language_.places().patterns(shape.place).empty();
 }
 
 std::optional<JsonState> JsonMachine::after_other_name(const JsonState& state) {
@@ -966,6 +1005,7 @@ bool JsonMachine::endings(const JsonState& state, std::vector<RegexId>* language
         }
       }
       std::vector<RegexId> patterns = shape.patterns;
+      for (const RegexId pattern : language_.places().patterns(shape.place)) patterns.push_back(pattern);
       for (const ObjectRules::Clause& clause : shape.rules.clauses) {
         for (const ObjectRules::Option& o : clause) {
           if (o.kind == ObjectRules::Option::Kind::kName)

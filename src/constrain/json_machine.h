@@ -151,6 +151,7 @@ class JsonMachine {
   bool object_viable(const JsonFrame& f);
   bool object_closable(const JsonFrame& f);
   void permit(const JsonFrame& f);
+  std::vector<bool> permitted_in_order(const JsonFrame& f);
   bool any_permitted(const JsonFrame& f);
   void add_member(const JsonFrame& f, size_t name, const std::string* other, Members* out);
   // Arrays

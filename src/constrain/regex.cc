@@ -237,6 +237,15 @@ RegexId RegexPool::literal(std::string_view text) {
   return id;
 }
 
+bool RegexPool::matches(RegexId a, std::string_view text) {
+  for (size_t at = 0; at < text.size() && a != none();) {
+    const Utf8Char c = decode_utf8(text.substr(at));
+    a = derive(a, class_of(c.code));
+    at += static_cast<size_t>(c.size);
+  }
+  return nullable(a);
+}
+
 bool RegexPool::knows(std::string_view text) const {
   for (size_t at = 0; at < text.size() && frozen_;) {
     const Utf8Char c = decode_utf8(text.substr(at));

@@ -116,6 +116,7 @@ class RegexPool {
   bool infinite(RegexId a) const { return nodes_[a].infinite; }
   bool in_set(uint32_t set, CharClassId c) const { return (class_sets_[set][c >> 6] >> (c & 63) & 1) != 0; }
 
+  bool matches(RegexId a, std::string_view text);
   // All texts of a finite language of at most `limit` of them; nullopt for any other.
   std::optional<std::vector<std::string>> enumerate(RegexId a, size_t limit);
 

@@ -269,8 +269,49 @@ class SchemaReader {
       DECANT_TRY_STATUS(read_objects(json, &node));
       DECANT_TRY_STATUS(read_arrays(json, &node));
     }
+    if (options_.property_order == PropertyOrder::kSchema) note_in_place(json, &node);
     out_.nodes_[static_cast<size_t>(pending.id)] = std::move(node);
     return {};
+  }
+
+  static void note_in_place(const JsonNode& json, SchemaNode* node) {
+    std::vector<SchemaId>& out = node->in_place;
+    if (node->ref != kNoSchema) {
+      out = {node->ref};
+      return;
+    }
+    // References are read last into all_of, in this order.
+    const JsonNode* all = json.find("allOf");
+    auto next_ref = node->all_of.begin() + static_cast<ptrdiff_t>(all != nullptr ? all->items.size() : 0);
+    std::map<std::string_view, SchemaId> refs;
+    for (const char* keyword : {"$ref", "$dynamicRef", "$recursiveRef"}) {
+      if (json.find(keyword) != nullptr && next_ref != node->all_of.end()) refs.emplace(keyword, *next_ref++);
+    }
+    const auto add = [&](SchemaId id) {
+      if (id != kNoSchema) out.push_back(id);
+    };
+    for (const auto& [keyword, value] : json.members) {
+      if (keyword == "properties") {
+        out.push_back(kNoSchema);
+      } else if (keyword == "allOf") {
+        out.insert(out.end(), node->all_of.begin(), node->all_of.begin() + static_cast<ptrdiff_t>(value.items.size()));
+      } else if (keyword == "anyOf") {
+        out.insert(out.end(), node->any_of.begin(), node->any_of.end());
+      } else if (keyword == "oneOf") {
+        out.insert(out.end(), node->one_of.begin(), node->one_of.end());
+      } else if (keyword == "dependentSchemas" || keyword == "dependencies") {
+        for (const auto& [name, id] : node->dependent_schemas) {
+          if (value.find(name) != nullptr) add(id);
+        }
+      } else if (const auto ref = refs.find(keyword); ref != refs.end()) {
+        add(ref->second);
+      } else {
+        add(keyword == "if"     ? node->if_
+            : keyword == "then" ? node->then_
+            : keyword == "else" ? node->else_
+                                : kNoSchema);
+      }
+    }
   }
 
   Result<SchemaId> subschema(const JsonNode* json) { return compile(json, *scope_); }
@@ -443,8 +484,8 @@ class SchemaReader {
     if (format != nullptr && format->is_string() && options_.assert_formats) {
       if (const std::optional<RegexId> id = format_language(format->text, &pool)) {
         node->strings.emplace_back("format", *id);
-      } else if (format->text == "regex" || format->text == "idn-hostname") {
-        DECANT_TRY_STATUS(unsupported(&json, "format", fmt::format("\"{}\" is not a regular language", format->text)));
+      } else if (format->text == "idn-hostname") {
+        DECANT_TRY_STATUS(unsupported(&json, "format", "\"idn-hostname\" is not a regular language"));
       }
     }
     return {};
@@ -641,9 +682,9 @@ class SchemaReader {
     if (const auto it = by_address_.find(address); it != by_address_.end()) return it->second;
     const std::optional<std::string> own = metaschema(address);
     if (!own && !options_.resolver) {
-      return invalid(
-          &json, keyword,
-          fmt::format("\"{}\" is another document; only references into this one are followed", printable(address)));
+      return invalid(&json, keyword,
+                     fmt::format("\"{}\" is another document, and no folder or resolver is there to find it in",
+                                 printable(address)));
     }
     Result<std::string> text = own ? Result<std::string>(*own) : options_.resolver(address);
     if (!text.ok())
@@ -709,6 +750,7 @@ Result<std::shared_ptr<Schema>> Schema::parse(std::string_view text, const std::
                                               const SchemaOptions& options) {
   std::shared_ptr<Schema> schema(new Schema());
   schema->name_ = name;
+  schema->property_order_ = options.property_order;
   DECANT_TRY_STATUS(SchemaReader(schema.get(), options).read(text));
   if (schema->pool_.exhausted())
     return Status::unsupported("{}: too large: its values and patterns are too many", name);

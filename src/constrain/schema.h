@@ -70,11 +70,25 @@ struct SchemaNode {
   SchemaId not_ = kNoSchema, if_ = kNoSchema, then_ = kNoSchema, else_ = kNoSchema;
   SchemaId ref = kNoSchema;
   bool contains_counts_as_evaluated = false;  // 2020-12
+
+  // For PropertyOrder::kSchema: what speaks of the same value, in the order of the text; kNoSchema: the own keywords.
+  std::vector<SchemaId> in_place;
+};
+
+// In which order the members of an object come.
+enum class PropertyOrder {
+  kAny,
+  // Those that a `properties` names in the order in which the schema first names them, all others behind them. What
+  // counts for an object is decided by its place and by no value: `properties` of all schemas that apply there, through
+  // references, allOf, anyOf, oneOf, if, then, else and dependentSchemas, but not through `not` and `contains`; and of
+  // a constant object its own names.
+  kSchema,
 };
 
 struct SchemaOptions {
   bool lenient = false;
-  bool assert_formats = true;
+  bool assert_formats = true;  // else `format` is an annotation
+  PropertyOrder property_order = PropertyOrder::kAny;
   // The text of the schema at an address that the document does not hold; kNotFound refuses it.
   std::function<Result<std::string>(const std::string& address)> resolver = {};
 };
@@ -100,6 +114,7 @@ class Schema {
   const std::string& name() const { return name_; }
 
   const JsonTexts& texts() const { return texts_; }
+  PropertyOrder property_order() const { return property_order_; }
 
   // Nodes that a construction needs and no text holds. The keywords of an array or object that is equal to `value`,
   // which outlives this; schemas of which one has to hold.
@@ -116,6 +131,7 @@ class Schema {
   std::deque<SchemaNode> nodes_;                      // references stay valid while some are added
   RegexPool pool_;
   SchemaId root_ = kNoSchema, false_ = kNoSchema;
+  PropertyOrder property_order_ = PropertyOrder::kAny;
   JsonTexts texts_{};
   std::map<const JsonNode*, SchemaId> constants_;
   std::vector<std::string> warnings_;

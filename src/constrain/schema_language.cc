@@ -3,6 +3,7 @@
 #include "constrain/schema_language.h"
 
 #include <algorithm>
+#include <bit>
 #include <functional>
 #include <iterator>
 #include <set>
@@ -102,7 +103,7 @@ size_t SchemaLanguage::LiteralsHash::operator()(const std::vector<SchemaLiteral>
   return static_cast<size_t>(h);
 }
 
-GoalId SchemaLanguage::goal(std::vector<SchemaLiteral> literals) {
+GoalId SchemaLanguage::goal(std::vector<SchemaLiteral> literals, PlaceId place) {
   std::erase_if(literals, [&](SchemaLiteral l) { return is_trivial(l); });
   std::sort(literals.begin(), literals.end());
   literals.erase(std::unique(literals.begin(), literals.end()), literals.end());
@@ -113,8 +114,14 @@ GoalId SchemaLanguage::goal(std::vector<SchemaLiteral> literals) {
       break;
     }
   }
-  const auto [it, is_new] = goal_ids_.emplace(literals, static_cast<GoalId>(goals_.size()));
-  if (is_new) goals_.push_back(std::move(literals));
+  // The place stands behind the literals.
+  std::vector<SchemaLiteral> key = literals;
+  if (place != kNoPlace) key.push_back({kNoSchema - 1 - static_cast<SchemaId>(place), true});
+  const auto [it, is_new] = goal_ids_.emplace(std::move(key), static_cast<GoalId>(goals_.size()));
+  if (is_new) {
+    goals_.push_back(std::move(literals));
+    goal_places_.push_back(place);
+  }
   return it->second;
 }
 
@@ -122,7 +129,7 @@ GoalId SchemaLanguage::goal_with(GoalId id, const std::vector<SchemaLiteral>& mo
   if (more.empty()) return id;
   std::vector<SchemaLiteral> all = goals_[id];
   all.insert(all.end(), more.begin(), more.end());
-  return goal(std::move(all));
+  return goal(std::move(all), goal_places_[id]);
 }
 
 // --- Scalars: regular languages --------------------------------------------------------------------------------------
@@ -1031,7 +1038,7 @@ const std::vector<ShapeId>& SchemaLanguage::objects(GoalId id) {
   if (const auto it = object_shapes_.find(id); it != object_shapes_.end()) return it->second;
   const size_t before = std::exchange(lowest_expanding_, SIZE_MAX);
   std::vector<ShapeId> shapes;
-  for (Case& c : expand_goal(id, kObjectBit)) shapes.push_back(make_object(std::move(c.object)));
+  for (Case& c : expand_goal(id, kObjectBit)) shapes.push_back(make_object(std::move(c.object), goal_places_[id]));
   // What rests on an assumption is kept for as long as it is looked at.
   const bool certain = settled(expanding_.size(), before);
   if (certain) return object_shapes_.emplace(id, std::move(shapes)).first->second;
@@ -1043,7 +1050,7 @@ const std::vector<ShapeId>& SchemaLanguage::arrays(GoalId id) {
   if (const auto it = array_shapes_.find(id); it != array_shapes_.end()) return it->second;
   const size_t before = std::exchange(lowest_expanding_, SIZE_MAX);
   std::vector<ShapeId> shapes;
-  for (Case& c : expand_goal(id, kArrayBit)) shapes.push_back(make_array(std::move(c.array)));
+  for (Case& c : expand_goal(id, kArrayBit)) shapes.push_back(make_array(std::move(c.array), goal_places_[id]));
   // What rests on an assumption is kept for as long as it is looked at.
   const bool certain = settled(expanding_.size(), before);
   if (certain) return array_shapes_.emplace(id, std::move(shapes)).first->second;
@@ -1052,15 +1059,6 @@ const std::vector<ShapeId>& SchemaLanguage::arrays(GoalId id) {
 }
 
 // --- Shapes ----------------------------------------------------------------------------------------------------------
-
-bool SchemaLanguage::matches(RegexId id, std::string_view text) {
-  for (size_t at = 0; at < text.size() && id != pool().none();) {
-    const Utf8Char c = decode_utf8(text.substr(at));
-    id = pool().derive(id, pool().class_of(c.code));
-    at += c.size;
-  }
-  return pool().nullable(id);
-}
 
 SchemaId SchemaLanguage::property(SchemaId id, std::string_view name) {
   const auto& properties = schema_->node(id).properties;
@@ -1105,7 +1103,7 @@ std::vector<SchemaLiteral> SchemaLanguage::literals_of_name(const ObjectRules& r
   return literals;
 }
 
-ShapeId SchemaLanguage::make_object(ObjectRules rules) {
+ShapeId SchemaLanguage::make_object(ObjectRules rules, PlaceId place) {
   simplify(&rules);
   // One shape for the same rules, however they came about.
   const auto sort = [](auto* list) {
@@ -1159,9 +1157,11 @@ ShapeId SchemaLanguage::make_object(ObjectRules rules) {
     add_list(r.scopes, add_id);
     add_literal(r.value);
   });
+  key.push_back(place);
   if (const auto it = object_ids_.find(key); it != object_ids_.end()) return it->second;
 
   auto shape = std::make_unique<ObjectShape>();
+  shape->place = place;
   std::set<std::string> names(rules.required.begin(), rules.required.end());
   std::set<RegexId> patterns;
   const auto note = [&](SchemaId id) {
@@ -1204,13 +1204,15 @@ ShapeId SchemaLanguage::make_object(ObjectRules rules) {
     for (const SchemaLiteral l : rules.names) parts.push_back(language(l, kStringBit));
     note_finite(pool().conj(std::move(parts)));
   }
+  const std::vector<std::string_view>& order = places_.names(place);
+  names.insert(order.begin(), order.end());
   shape->names.assign(names.begin(), names.end());
   shape->patterns.assign(patterns.begin(), patterns.end());
   if (shape->patterns.size() > kMaxPatterns)
     give_up(fmt::format("{}: more than {} patternProperties of one object", place_of(rules), kMaxPatterns));
   const std::set<std::string> required(rules.required.begin(), rules.required.end());
   for (const std::string& name : shape->names) {
-    shape->goals.push_back(goal(literals_of_name(rules, name)));
+    shape->goals.push_back(goal(literals_of_name(rules, name), places_.member(place, name)));
     shape->required.push_back(required.contains(name));
   }
   shape->possible.assign(shape->names.size(), -1);
@@ -1218,6 +1220,8 @@ ShapeId SchemaLanguage::make_object(ObjectRules rules) {
     return static_cast<uint32_t>(std::lower_bound(shape->names.begin(), shape->names.end(), name) -
                                  shape->names.begin());
   };
+  if (!order.empty()) shape->rank.assign(shape->names.size(), ObjectShape::kUnranked);
+  for (size_t i = 0; i < order.size(); ++i) shape->rank[index_of(std::string(order[i]))] = static_cast<uint32_t>(i);
   if (!rules.dependencies.empty()) {
     shape->needs.resize(shape->names.size());
     for (const SchemaId s : rules.dependencies) {
@@ -1247,9 +1251,9 @@ ShapeId SchemaLanguage::make_object(ObjectRules rules) {
   return id;
 }
 
-ShapeId SchemaLanguage::make_array(ArrayRules rules) {
+ShapeId SchemaLanguage::make_array(ArrayRules rules, PlaceId place) {
   auto shape = std::make_unique<ArrayShape>();
-  int64_t prefix = 0;
+  int64_t prefix = places_.prefix(place);
   for (const SchemaId s : rules.scopes)
     prefix = std::max(prefix, static_cast<int64_t>(schema_->node(s).prefix_items.size()));
   for (const auto& [index, literal] : rules.at) prefix = std::max(prefix, index + 1);
@@ -1281,7 +1285,7 @@ ShapeId SchemaLanguage::make_array(ArrayRules rules) {
     for (size_t r = 0; r < rules.rests.size(); ++r) {
       if (i >= rules.rests[r].from) literals.push_back(rest_literals[r]);
     }
-    shape->goals.push_back(goal(std::move(literals)));
+    shape->goals.push_back(goal(std::move(literals), places_.item(place, i)));
   }
   shape->rules = std::move(rules);
   arrays_.push_back(std::move(shape));
@@ -1296,8 +1300,8 @@ uint64_t SchemaLanguage::match(const ObjectShape& shape, std::string_view name) 
   return matched;
 }
 
-GoalId SchemaLanguage::other_goal(ObjectShape& shape, uint64_t matched) {
-  if (const auto it = shape.other_goals.find(matched); it != shape.other_goals.end()) return it->second;
+GoalId SchemaLanguage::other_goal(ObjectShape& shape, uint64_t matched, PlaceId place) {
+  if (const auto it = shape.other_goals.find({matched, place}); it != shape.other_goals.end()) return it->second;
   std::vector<SchemaLiteral> literals;
   const auto is_matched = [&](RegexId pattern) {
     const auto at = std::lower_bound(shape.patterns.begin(), shape.patterns.end(), pattern) - shape.patterns.begin();
@@ -1322,8 +1326,8 @@ GoalId SchemaLanguage::other_goal(ObjectShape& shape, uint64_t matched) {
       literals.push_back(rest.value);
     }
   }
-  const GoalId id = goal(std::move(literals));
-  shape.other_goals.emplace(matched, id);
+  const GoalId id = goal(std::move(literals), place);
+  shape.other_goals.emplace(std::pair(matched, place), id);
   return id;
 }
 
@@ -1402,6 +1406,16 @@ bool SchemaLanguage::complete(const ObjectShape& shape, const std::vector<uint64
   return true;
 }
 
+uint32_t SchemaLanguage::reached(const ObjectShape& shape, const std::vector<uint64_t>& used, int64_t count) {
+  uint32_t last = 0;
+  int64_t named = 0;
+  for (size_t w = 0; w < used.size() && !shape.rank.empty(); ++w) {
+    for (uint64_t bits = used[w]; bits != 0; bits &= bits - 1, ++named)
+      last = std::max(last, shape.rank[w * 64 + static_cast<size_t>(std::countr_zero(bits))]);
+  }
+  return !shape.rank.empty() && named < count ? ObjectShape::kUnranked : last;
+}
+
 bool SchemaLanguage::completable(ObjectShape& shape, const std::vector<uint64_t>& used, int64_t count, uint64_t met) {
   using Kind = ObjectRules::Option::Kind;
   const auto is_used = [&](size_t i) { return (used[i >> 6] >> (i & 63) & 1) != 0; };
@@ -1430,6 +1444,12 @@ bool SchemaLanguage::completable(ObjectShape& shape, const std::vector<uint64_t>
     return true;
   };
   Plan plan{.names = std::vector<int8_t>(shape.names.size()), .min = shape.rules.min, .max = shape.rules.max};
+  if (!shape.rank.empty()) {
+    const uint32_t last = reached(shape, used, count);
+    for (size_t i = 0; i < shape.names.size(); ++i) {
+      if (shape.rank[i] < last && !is_used(i)) plan.names[i] = -1;
+    }
+  }
   for (uint32_t i = 0; i < shape.names.size(); ++i) {
     const bool has_needs = !shape.needs.empty() && !shape.needs[i].empty() && is_used(i);
     if ((shape.required[i] || has_needs) && !require(&plan, i)) return false;

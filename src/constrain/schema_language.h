@@ -17,6 +17,7 @@
 
 #include "base/status.h"
 #include "constrain/schema.h"
+#include "constrain/schema_places.h"
 
 namespace decant {
 
@@ -87,11 +88,15 @@ struct ObjectShape {
   std::vector<std::vector<uint32_t>> needs;           // by name: other names that it asks for; empty for none at all
   std::vector<std::vector<uint32_t>> clause_names;    // by clause and option: the name's place, where it has one
   std::map<std::vector<uint64_t>, bool> completable;  // answers of SchemaLanguage::completable()
+  PlaceId place = kNoPlace;
+  // By name: its place in the order of members, kUnranked for those behind all others; empty if there is no order.
+  std::vector<uint32_t> rank;
+  static constexpr uint32_t kUnranked = UINT32_MAX;
   std::vector<bool> in_clause;    // by name: whether its being there decides more than its own value
   std::vector<RegexId> patterns;  // that tell other names apart
   RegexId other_names = 0;        // the language of all other names that can be; none() if there are none
   bool other_known = false;
-  std::map<uint64_t, GoalId> other_goals;  // by the patterns that match
+  std::map<std::pair<uint64_t, PlaceId>, GoalId> other_goals;  // by the patterns that match
 };
 
 struct ArrayShape {
@@ -102,12 +107,13 @@ struct ArrayShape {
 
 class SchemaLanguage {
  public:
-  explicit SchemaLanguage(std::shared_ptr<Schema> schema) : schema_(std::move(schema)) {}
+  explicit SchemaLanguage(std::shared_ptr<Schema> schema) : schema_(std::move(schema)), places_(schema_.get()) {}
 
   Schema& schema() { return *schema_; }
   RegexPool& pool() { return schema_->pool(); }
   // The first thing that could not be done; what is answered after it means nothing.
   const Status& status() {
+    if (places_.exhausted()) give_up("too many places whose members have an order of their own");
     if (pool().exhausted()) give_up("too much to follow: more than a million and a half of expressions");
     return status_;
   }
@@ -115,9 +121,9 @@ class SchemaLanguage {
   // Why there is no value, if it is known: kInvalidArgument.
   Status unsatisfiable() const;
 
-  GoalId goal(std::vector<SchemaLiteral> literals);
+  GoalId goal(std::vector<SchemaLiteral> literals, PlaceId place = kNoPlace);
   GoalId goal_with(GoalId id, const std::vector<SchemaLiteral>& more);  // and these too
-  GoalId root_goal() { return goal({{schema_->root(), false}}); }
+  GoalId root_goal() { return goal({{schema_->root(), false}}, places_.root()); }
   const std::vector<SchemaLiteral>& literals(GoalId id) const { return goals_[id]; }
 
   // The decoded texts of strings; the texts of other scalars.
@@ -139,12 +145,15 @@ class SchemaLanguage {
   // Whether it is complete as it is.
   bool complete(const ObjectShape& shape, const std::vector<uint64_t>& used, int64_t count, uint64_t met) const;
   int64_t searches_given_up() const { return given_up_; }
+  // Names of a lower rank come no more behind these members.
+  static uint32_t reached(const ObjectShape& shape, const std::vector<uint64_t>& used, int64_t count);
   // The language of names beyond shape.names.
   RegexId other_names(ObjectShape& shape);
-  GoalId other_goal(ObjectShape& shape, uint64_t matched);
+  GoalId other_goal(ObjectShape& shape, uint64_t matched, PlaceId place = kNoPlace);
   // Which of the shape's patterns match.
   uint64_t match(const ObjectShape& shape, std::string_view name);
-  bool matches(RegexId id, std::string_view text);
+  bool matches(RegexId id, std::string_view text) { return pool().matches(id, text); }
+  SchemaPlaces& places() { return places_; }
   GoalId item_goal(const ArrayShape& shape, int64_t index) const {
     return shape.goals[std::min(static_cast<size_t>(index), shape.goals.size() - 1)];
   }
@@ -217,8 +226,8 @@ class SchemaLanguage {
   bool told_apart(SchemaId a, SchemaId b);
   bool disjoint(SchemaId a, SchemaId b, uint8_t type);
   RegexId values_language(const SchemaNode& node, uint8_t type);
-  ShapeId make_object(ObjectRules rules);
-  ShapeId make_array(ArrayRules rules);
+  ShapeId make_object(ObjectRules rules, PlaceId place);
+  ShapeId make_array(ArrayRules rules, PlaceId place);
   bool object_possible(ObjectShape& shape);
   bool array_possible(ArrayShape& shape);
   SchemaId property(SchemaId id, std::string_view name);  // kNoSchema: there is none of this name
@@ -227,8 +236,10 @@ class SchemaLanguage {
   std::string place_of(const ObjectRules& rules) const;
 
   std::shared_ptr<Schema> schema_;
+  SchemaPlaces places_;
   Status status_;
   std::vector<std::vector<SchemaLiteral>> goals_;
+  std::vector<PlaceId> goal_places_;
   struct LiteralsHash {
     size_t operator()(const std::vector<SchemaLiteral>& literals) const;
   };

@@ -66,7 +66,7 @@ std::string address_of(const std::string& tool) {
         (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
     address += plain ? std::string(1, c) : fmt::format(".{:02x}", static_cast<uint8_t>(c));
   }
-  return address;
+  return address + "/";
 }
 
 }  // namespace
@@ -137,11 +137,15 @@ Result<std::shared_ptr<Constraint>> compile_tools(std::string_view text, const s
   StructuralTags tags{.free_text = options.choice == ToolChoice::kAuto, .tokens = options.tokens};
   SchemaOptions schema = options.schema;
   schema.resolver = [&](const std::string& address) -> Result<std::string> {
+    std::string_view own = address;
     for (const Tool& tool : tools) {
-      if (address == address_of(tool.name)) return tool.parameters;
+      const std::string base = address_of(tool.name);
+      if (address == base) return tool.parameters;
+      if (address.starts_with(base)) own.remove_prefix(base.size());
     }
-    if (options.schema.resolver) return options.schema.resolver(address);
-    return Status::not_found("{}", address);
+    if (options.schema.resolver) return options.schema.resolver(std::string(own));
+    return Status::not_found("\"{}\" is another document, and no folder or resolver is there to find it in",
+                             printable(own));
   };
   const std::string opening = fmt::format("{{{}: ", quoted(format.name_key));
   // White space at the end of the tag may be another one's in free text.

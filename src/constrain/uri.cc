@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <vector>
 
 namespace decant {
 namespace {
@@ -73,6 +74,27 @@ std::string without_dots(std::string_view path) {
   return out;
 }
 
+// As above for a path that begins nowhere.
+std::string without_dots_relative(std::string_view path) {
+  std::vector<std::string_view> parts;
+  bool is_folder = false;
+  while (true) {
+    const size_t end = path.find('/');
+    const std::string_view part = path.substr(0, end);
+    is_folder = part == "." || part == "..";
+    if (part == ".." && !parts.empty() && parts.back() != "..") {
+      parts.pop_back();
+    } else if (part != ".") {
+      parts.push_back(part);
+    }
+    if (end == std::string_view::npos) break;
+    path.remove_prefix(end + 1);
+  }
+  std::string out;
+  for (const std::string_view part : parts) out += (out.empty() ? "" : "/") + std::string(part);
+  return is_folder && !out.empty() ? out + "/" : out;
+}
+
 }  // namespace
 
 std::string resolve_uri(std::string_view base_text, std::string_view reference_text) {
@@ -101,7 +123,9 @@ std::string resolve_uri(std::string_view base_text, std::string_view reference_t
     } else if (base.authority && base.path.empty()) {
       out.path = without_dots("/" + r.path);
     } else {
-      out.path = without_dots(base.path.substr(0, base.path.rfind('/') + 1) + r.path);
+      const std::string path = base.path.substr(0, base.path.rfind('/') + 1) + r.path;
+      const bool is_relative = !base.scheme && !base.authority && !path.starts_with('/');
+      out.path = is_relative ? without_dots_relative(path) : without_dots(path);
     }
     out.query = r.query;
   }
@@ -112,21 +136,26 @@ void split_fragment(std::string* uri, std::string* fragment) {
   fragment->clear();
   const size_t at = uri->find('#');
   if (at == std::string::npos) return;
-  const std::string raw = uri->substr(at + 1);
+  *fragment = percent_decoded(std::string_view(*uri).substr(at + 1));
   uri->resize(at);
+}
+
+std::string percent_decoded(std::string_view text) {
   const auto digit = [](char c) {
     if (c >= '0' && c <= '9') return c - '0';
     const char lower = static_cast<char>(c | 32);
     return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
   };
-  for (size_t i = 0; i < raw.size(); ++i) {
-    if (raw[i] == '%' && i + 2 < raw.size() && digit(raw[i + 1]) >= 0 && digit(raw[i + 2]) >= 0) {
-      *fragment += static_cast<char>(digit(raw[i + 1]) * 16 + digit(raw[i + 2]));
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '%' && i + 2 < text.size() && digit(text[i + 1]) >= 0 && digit(text[i + 2]) >= 0) {
+      out += static_cast<char>(digit(text[i + 1]) * 16 + digit(text[i + 2]));
       i += 2;
     } else {
-      *fragment += raw[i];
+      out += text[i];
     }
   }
+  return out;
 }
 
 }  // namespace decant

@@ -140,7 +140,7 @@ Status for_each_schema(const std::string& data, int every, const std::function<S
 }
 
 Result<MaskbenchReport> run_maskbench(
-    const Tokenizer& tokenizer, const std::string& data, int every,
+    const Tokenizer& tokenizer, const std::string& data, int every, const SchemaOptions& options,
     const std::function<Status(const BenchmarkSchema&, const MaskbenchSchema&)>& done) {
   MaskbenchReport report;
   const double begin = thread_us();
@@ -151,7 +151,7 @@ Result<MaskbenchReport> run_maskbench(
   const auto run_one = [&](const BenchmarkSchema& schema) -> Status {
     MaskbenchSchema one{.id = schema.id};
     const double start = thread_us();
-    const auto constraint = compile_json_schema(schema.text, "schema", {}, vocabulary);
+    const auto constraint = compile_json_schema(schema.text, "schema", options, vocabulary);
     one.compile_us = thread_us() - start;
     one.first_mask_us = one.compile_us;
     if (constraint.ok()) {

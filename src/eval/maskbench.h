@@ -13,6 +13,7 @@
 
 #include "base/status.h"
 #include "constrain/json_tree.h"
+#include "constrain/schema.h"
 
 namespace decant {
 
@@ -67,7 +68,7 @@ struct MaskbenchReport {
 
 // `data` and `every` as above. `done` is called after each schema; its failure ends the run.
 Result<MaskbenchReport> run_maskbench(
-    const Tokenizer& tokenizer, const std::string& data, int every,
+    const Tokenizer& tokenizer, const std::string& data, int every, const SchemaOptions& options = {},
     const std::function<Status(const BenchmarkSchema&, const MaskbenchSchema&)>& done = {});
 
 }  // namespace decant

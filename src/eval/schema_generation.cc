@@ -23,8 +23,8 @@ std::string question(const std::string& schema, int max_chars) {
          schema.substr(0, end);
 }
 
-bool is_valid(const std::string& schema_text, const std::string& text) {
-  const auto schema = Schema::parse(schema_text, "schema", {});
+bool is_valid(const std::string& schema_text, const SchemaOptions& options, const std::string& text) {
+  const auto schema = Schema::parse(schema_text, "schema", options);
   if (!schema.ok()) return false;
   JsonMachine machine(*schema);
   std::optional<JsonState> state = machine.start();
@@ -43,7 +43,7 @@ class Group {
   Status add(const BenchmarkSchema& schema, const std::shared_ptr<const JsonVocabulary>& vocabulary) {
     SchemaAnswer out{.id = schema.id, .schema = schema.text};
     const double begin = now();
-    auto constraint = compile_json_schema(schema.text, "schema", {}, vocabulary);
+    auto constraint = compile_json_schema(schema.text, "schema", options_.schema, vocabulary);
     out.compile_seconds = now() - begin;
     if (constraint.ok()) {
       GenerateRequest request{.sampler = options_.sampler, .max_tokens = options_.max_tokens};
@@ -93,7 +93,7 @@ class Group {
     a->tokens = result.tokens.size();
     a->seconds = result.decode_seconds;
     a->plain_seconds = plain.decode_seconds;
-    a->valid = a->finish == FinishReason::kStop && is_valid(a->schema, a->text);
+    a->valid = a->finish == FinishReason::kStop && is_valid(a->schema, options_.schema, a->text);
   }
 
   Engine& engine_;

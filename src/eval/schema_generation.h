@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "constrain/schema.h"
 #include "engine/generate.h"
 
 namespace decant {
@@ -23,6 +24,7 @@ struct SchemaGenerationOptions {
   int parallel = 1;  // answers at a time
   int max_tokens = 512;
   int prompt_chars = 1500;  // of a schema, at most, in its prompt
+  SchemaOptions schema = {};
   SamplerOptions sampler;
   std::vector<TokenId> end_tokens;
   // The prompt's tokens for what the user asks.

@@ -108,7 +108,7 @@ Status run_schema_walks(const Tokenizer& tokenizer, const SchemaWalkOptions& opt
   Walker walker(*trie, options.seed, options);
   return for_each_schema(options.data, options.every, [&](const BenchmarkSchema& schema) -> Status {
     SchemaWalks out{.id = schema.id, .schema = schema.text};
-    const auto constraint = compile_json_schema(schema.text, "schema", {}, vocabulary);
+    const auto constraint = compile_json_schema(schema.text, "schema", options.schema, vocabulary);
     if (!constraint.ok()) {
       out.refused = constraint.status().message();
       return done(out);

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "constrain/schema.h"
 
 namespace decant {
 
@@ -45,6 +46,7 @@ struct SchemaWalkOptions {
   int walks = 4;     // of a schema
   int max_tokens = 200;
   uint64_t seed = 1;
+  SchemaOptions schema = {};
 };
 
 // Calls `done` for each schema; its failure ends the run. Half of a walk's tokens end values where they can. The first

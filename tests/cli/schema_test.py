@@ -43,15 +43,60 @@ class SchemaTest(harness.CliTest):
         self.assertEqual(self.answer('{"enum": [true]}', "-n", "20")["text"], "true")
         self.assertEqual(self.answer('{"enum": [true]}', "-n", "20")["finish_reason"], "stop")
 
+    def test_members_in_the_schemas_order(self):
+        names = ["b", "d", "a", "c"]
+        schema = json.dumps({"type": "object", "properties": {n: {"type": "boolean"} for n in names}, "additionalProperties": False, "required": ["a"]})
+        orders = set()
+        for seed in range(12):
+            report = self.answer(schema, "-n", "300", "--finish", "--property-order", "schema", seed=seed)
+            self.assertEqual(report["finish_reason"], "stop")
+            members = list(json.loads(report["text"]))
+            self.assertEqual(members, [n for n in names if n in members])
+            orders.add(tuple(members))
+        self.assertGreater(len(orders), 1)
+        self.refuse(USAGE, ["--property-order", "any or schema"], "run", "x", "--json-schema", "{}", "--property-order", "sorted")
+        for option in (["--property-order", "schema"], ["--format", "annotation"], ["--schema-dir", "."]):
+            self.refuse(USAGE, [option[0], "--json-schema"], "run", "x", *option)
+
+    def test_formats_may_be_annotations(self):
+        schema = '{"format": "ipv4", "const": "x"}'
+        self.refuse(FAILURE, ["no value is valid"], "run", "-m", self.llama, "x", "--json-schema", schema)
+        self.assertEqual(self.answer(schema, "-n", "30", "--format", "annotation", "--finish")["text"], '"x"')
+        self.refuse(USAGE, ["--format", "assert or annotation"], "run", "x", "--json-schema", "{}", "--format", "maybe")
+
+    def test_references_to_files_of_the_schemas_folder(self):
+        (self.folder / "schemas" / "sub").mkdir(parents=True)
+        (self.folder / "other").mkdir()
+        self.write("schemas/sub/leaf.json", '{"$ref": "../word.json#/$defs/w"}')
+        self.write("schemas/word.json", '{"$defs": {"w": {"const": "yes"}}}')
+        self.write("outside.json", '{"const": "no"}')
+        root = self.write("schemas/root.json", '{"$ref": "sub/leaf.json"}')
+        answer = ("-n", "30", "--finish")
+        self.assertEqual(self.answer(root, *answer)["text"], '"yes"')
+        self.assertEqual(self.answer('{"$ref": "word.json#/$defs/w"}', *answer, "--schema-dir", "schemas")["text"], '"yes"')
+        own = self.write("schemas/own.json", '{"$id": "http://example.com/s/own.json", "$ref": "word.json#/$defs/w"}')
+        self.assertEqual(self.answer(own, *answer)["text"], '"yes"')
+        # Each schema's references are its own folder's.
+        self.write("other/word.json", '{"$defs": {"w": {"enum": ["yes", "no"]}}}')
+        other = self.write("other/root.json", '{"$ref": "word.json#/$defs/w"}')
+        self.assertEqual(self.answer(root, *answer, "--json-schema", other)["text"], '"yes"')
+        run = ("run", "-m", self.llama, "x", "--json-schema")
+        for word, text in {"leads out of": '{"$ref": "../outside.json"}', "No such file": '{"$ref": "none.json"}',
+                           "line 1": '{"$ref": "broken.json"}', "another document": '{"$ref": "http://example.com/a.json"}',
+                           "is not there": '{"$ref": "word.json#/$defs/v"}'}.items():
+            self.write("schemas/broken.json", "{")
+            self.refuse(FAILURE, [word], *run, self.write("schemas/wrong.json", text))
+        self.refuse(FAILURE, ["another document"], *run, '{"$ref": "word.json"}')
+
     def test_refusals_name_keyword_and_place(self):
         run = ("run", "-m", self.llama, "x", "--json-schema")
         self.refuse(FAILURE, ["#/properties/a/type"], *run, '{"properties": {"a": {"type": "text"}}}')
         self.refuse(FAILURE, ["schema.json", "line 2, column"], *run, self.write("schema.json", '{\n"a":: 1}'))
         self.refuse(FAILURE, ["--json-schema", "absent.json"], *run, "absent.json")
         self.refuse(FAILURE, ["no value is valid"], *run, "false")
-        self.refuse(FAILURE, ["#/format", "regex"], *run, '{"format": "regex"}')
+        self.refuse(FAILURE, ["#/pattern", "back-reference"], *run, r'{"pattern": "(a)\\1"}')
         self.refuse(USAGE, ["--lenient", "--json-schema"], "run", "x", "--lenient")
-        result = self.succeed(*run, '{"format": "regex", "enum": ["a"]}', "--lenient", "-n", "9")
+        result = self.succeed(*run, r'{"pattern": "(a)\\1", "enum": ["a"]}', "--lenient", "-n", "9")
         self.assertIn("warning: ", result.errors)
         self.assertIn("left out", result.errors)
 

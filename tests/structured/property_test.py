@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 
+import property_order
 import validator
 
 NAMES = ["a", "b", "c", "ab", "x-y", "foo", "k1"]
@@ -172,6 +173,12 @@ class Schemas:
             else:
                 s[keyword] = self.some(3, lambda: self.schema(depth - 1))
 
+    def shuffled(self, value):
+        """`value` with the members of its objects in another order."""
+        if isinstance(value, dict):
+            return {k: self.shuffled(value[k]) for k in self.rng.sample(list(value), len(value))}
+        return [self.shuffled(v) for v in value] if isinstance(value, list) else value
+
     def changed(self, value):
         """`value` with one thing different, or with members in another order."""
         roll = self.rng.random()
@@ -238,7 +245,7 @@ class Run:
                     file.write(f'{{"id": "{row["id"]}", "schema": {row["schema"]}, "tests": [{tests}]}}\n')
             report = pathlib.Path(folder, "report.json")
             command = [self.args.decant, "eval", "schema-walk", "-m", self.args.model, "--data", folder, "--walks", str(walks), "-s",
-                       str(self.args.seed), "--json", report]
+                       str(self.args.seed), "--property-order", self.args.property_order, "--json", report]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode != 0:
                 sys.exit(f"property_test.py: decant: exit code {done.returncode}: {done.stderr.strip()}")
@@ -251,9 +258,16 @@ class Run:
     def valid(self, row, text):
         """The judge's verdict; None if it has none: a reference that leads back to itself means nothing (core, section 9.4.1)."""
         if "judge" not in row:
-            row["judge"] = validator.validator(validator.parse(row["schema"]))
+            schema = validator.parse(row["schema"])
+            row["judge"] = validator.validator(schema)
+            row["order"] = property_order.Order(schema)
         try:
-            return row["judge"].is_valid(validator.parse(text))
+            value = validator.parse(text)
+            valid = row["judge"].is_valid(value)
+            if valid and self.args.property_order == "schema":
+                valid = row["order"].ordered(value)
+                self.counts["instance: valid, in order" if valid else "instance: valid, not in order"] += 1
+            return valid
         except (RecursionError, validator.regress.RegressError):
             return None
         except BaseException as error:  # RecursionError within a native part of the library
@@ -316,6 +330,8 @@ class Run:
             tests = []
             for text in texts:
                 value = validator.parse(text)
+                if not is_huge(value):
+                    tests += [dumps(schemas.shuffled(value)) for _ in range(2)]
                 for _ in range(3):
                     value = schemas.changed(value)
                     if is_huge(value):
@@ -336,6 +352,7 @@ def main():
     parser.add_argument("--only", type=int, help="this schema alone")
     parser.add_argument("--walks", type=int, default=4)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--property-order", choices=["any", "schema"], default="any")
     parser.add_argument("--out", help="write what disagrees to this file, one JSON a line")
     args = parser.parse_args()
     run = Run(args)
