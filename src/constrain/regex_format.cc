@@ -37,9 +37,14 @@ RegexId sequence(std::initializer_list<RegexId> parts, RegexPool* pool) {
 
 // A hexadecimal digit of at least `first` and at most `last`.
 RegexId hex_digit(int first, int last, RegexPool* pool) {
-  std::string set;
-  for (int d = first; d <= last; ++d) set += d > 9 ? fmt::format("{:x}{:X}", d, d) : fmt::format("{}", d);
-  return set.empty() ? pool->none() : parsed("[" + set + "]", pool);
+  std::vector<CharRange> ranges;
+  for (auto d = static_cast<uint32_t>(first); d <= static_cast<uint32_t>(last); ++d) {
+    if (d < 10) ranges.push_back({'0' + d, '0' + d});
+    for (const uint32_t a : {'a', 'A'}) {
+      if (d >= 10) ranges.push_back({a + d - 10, a + d - 10});
+    }
+  }
+  return pool->chars(CharSet(std::move(ranges)));
 }
 
 // Two escapes of so many hexadecimal digits with a hyphen between, the first below the second: as far as the first two
@@ -71,16 +76,23 @@ RegexId single(RegexPool* pool) {
   const std::string sets = R"(\\[dDwWsS])";
   std::vector<RegexId> items = {parsed(plain + "|" + sets + R"(|\\(?:[bfnrtv/\-)" + syntax + "]|" + code + ")", pool),
                                 hex_range('x', 2, pool), hex_range('u', 4, pool)};
-  for (char low = ' '; low <= '~'; ++low) {
-    if (low == '\\' || low == '[' || low == ']' || low == '^' || low == '-') continue;
-    const std::string escaped = fmt::format("\\x{:02x}", static_cast<int>(low));
-    items.push_back(parsed(fmt::format("{0}-(?:(?![\\\\\\[\\]^\\-])[{0}-\\u{{10FFFF}}])", escaped), pool));
+  const CharSet brackets({{'[', '^'}, {'-', '-'}});  // with what is between [ and ^
+  const RegexId to = parsed("-", pool);
+  for (uint32_t low = ' '; low <= '~'; ++low) {
+    if (brackets.contains(low)) continue;
+    const CharSet high = CharSet({{low, kMaxCodePoint}}) - brackets;
+    items.push_back(sequence({pool->chars(CharSet::of(low)), to, pool->chars(high)}, pool));
   }
   const RegexId item = pool->alt(std::move(items));
-  const RegexId hyphen = parsed("-?", pool);
-  const RegexId more = pool->repeat(pool->alt({item, parsed("\\^", pool)}), 0, RegexPool::kUnbounded);
-  const RegexId body = pool->alt({parsed("-", pool), sequence({hyphen, item, more, hyphen}, pool)});
-  const RegexId in_class = sequence({parsed(R"(\[\^?)", pool), body, parsed(R"(\])", pool)}, pool);
+  const RegexId hyphen = parsed("-?", pool), caret = parsed("\\^", pool);
+  const RegexId or_caret = pool->alt({item, caret});
+  const RegexId more = pool->repeat(or_caret, 0, RegexPool::kUnbounded);
+  const auto body = [&](RegexId first) {
+    return pool->alt({parsed("-", pool), sequence({parsed("-", pool), or_caret, more, hyphen}, pool),
+                      sequence({first, more, hyphen}, pool)});
+  };
+  const RegexId inside = pool->alt({body(item), pool->concat(caret, body(or_caret))});
+  const RegexId in_class = sequence({parsed(R"(\[)", pool), inside, parsed(R"(\])", pool)}, pool);
   return pool->alt({parsed(outside, pool), in_class});
 }
 

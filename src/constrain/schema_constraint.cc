@@ -33,6 +33,7 @@ class SchemaConstraint final : public Constraint {
     std::optional<JsonState> state = machine_.start();
     if (!machine_.language().status().ok()) return machine_.language().status();
     if (!state) return machine_.language().unsatisfiable();
+    DECANT_TRY_STATUS(Status(machine_.language().look_ahead()));
     start_ = std::make_shared<const JsonState>(*std::move(state));
     return {};
   }

@@ -141,6 +141,34 @@ TEST(SchemaConstraint, WhatCannotBeIsRefusedWithItsPlace) {
       compile_json_schema(R"({"pattern":"(a)\\1","type":"string"})", "s", {.lenient = true}, vocabulary());
   ASSERT_TRUE(lenient.ok());
   EXPECT_EQ((*lenient)->warnings().size(), 1u);
+  // What only an optional part of the answer would meet is refused before the answer begins.
+  const std::string alternatives = [] {
+    std::string list;
+    for (int i = 0; i < 3000; ++i) list += fmt::format("{}{{\"a\":{}}}", i == 0 ? "" : ",", i);
+    return list;
+  }();
+  const std::string unions =
+      R"({"anyOf":[{"properties":{"a":{"type":"null"}}},{"properties":{"b":{"type":"null"}},"additionalProperties":false},{"patternProperties":{"c":{"type":"null"}}},{"propertyNames":{"maxLength":1}}]})";
+  const std::pair<std::string, const char*> late[] = {
+      {R"({"not":{"type":"array","uniqueItems":true}})", "/not/uniqueItems"},
+      {R"({"if":{"properties":{"x":{"type":"array","uniqueItems":true}}},"else":{"required":["y"]}})", "uniqueItems"},
+      {R"({"enum":[)" + alternatives + "]}", "too many alternatives"},
+      {R"({"allOf":[)" + unions + "," + unions + "," + unions + "," + unions + "," + unions + "," + unions + "]}",
+       "too many alternatives"},
+  };
+  for (const auto& [part, why] : late) {
+    for (const std::string& text :
+         {R"({"properties":{"deep":{"type":"array","items":)" + part + "}}}", R"({"additionalProperties":)" + part + "}"}) {
+      const auto constraint = compile_json_schema(text, "s", {}, vocabulary());
+      ASSERT_FALSE(constraint.ok()) << text.substr(0, 200);
+      EXPECT_NE(constraint.status().message().find(why), std::string::npos) << constraint.status().message();
+    }
+  }
+  // Not refused: what is never met, and what is met only under no negation.
+  for (const char* text : {R"({"properties":{"a":{"type":"array","uniqueItems":true}},"oneOf":[{"required":["a"]},{"required":["b"]}]})",
+                           R"({"oneOf":[{"type":"array","uniqueItems":true,"items":{"type":"string"},"minItems":1},{"type":"array","items":{"type":"null"},"minItems":1}]})"}) {
+    EXPECT_TRUE(compile_json_schema(text, "s", {}, vocabulary()).ok()) << text;
+  }
   // Depth and size are bounded.
   std::string deep = "true";
   for (int i = 0; i < 1000; ++i) deep = R"({"items":)" + deep + "}";

@@ -118,6 +118,9 @@ class SchemaLanguage {
     return status_;
   }
   void too_many();  // sets it
+  // Follows the goals that members and items lead to, a bounded number of them, where something may be refused that is
+  // met only there: status() afterwards.
+  const Status& look_ahead();
   // Why there is no value, if it is known: kInvalidArgument.
   Status unsatisfiable() const;
 
