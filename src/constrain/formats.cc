@@ -46,6 +46,32 @@ std::string ipv6_pattern() {
 const std::string kHostname =
     "(?=.{1,253}$)[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?(?:\\.[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*";
 
+// A label whose third and fourth characters are no two hyphens: those are for encoded labels.
+std::string label_pattern(const std::string& letters, int max_length) {
+  const std::string l = "[" + letters + "]", c = "[" + letters + "\\-]";
+  return fmt::format("{0}(?:{0}|{1}{0}|{1}{1}{0}|{1}(?:{0}{1}|-{0}){1}{{0,{2}}}{0})?", l, c, max_length - 5);
+}
+
+// RFC 5890, without what no regular expression decides: how long a label becomes when it is encoded (labels beyond
+// ASCII are short enough in any case), which combinations are in normal form, and what stands beside what. So the
+// characters beyond ASCII are lower-case letters and syllables that are valid wherever they stand and are never
+// composed.
+std::string idn_hostname_pattern() {
+  std::string letters =
+      "a-z0-9\\u00DF-\\u00F6\\u00F8-\\u00FF\\u03AC-\\u03CE\\u0430-\\u045F\\u0561-\\u0586\\u10D0-\\u10FA\\u3005"
+      "\\u3007\\u3041-\\u3096\\u30A1-\\u30FA\\u30FC-\\u30FE\\u3400-\\u4DBF\\u4E00-\\u9FFF\\uAC00-\\uD7A3";
+  // Latin Extended-A in pairs of cases, without ligatures and letters that stand for two.
+  for (int c = 0x101; c <= 0x17E; ++c) {
+    const bool is_lower = c <= 0x137   ? c % 2 == 1
+                          : c <= 0x148 ? c % 2 == 0
+                          : c <= 0x177 ? c % 2 == 1
+                                       : c > 0x179 && c % 2 == 0;
+    if (is_lower && c != 0x133 && c != 0x140 && c != 0x149) letters += fmt::format("\\u{:04X}", c);
+  }
+  const std::string plain = label_pattern("A-Za-z0-9", 63), own = label_pattern(letters, 14);
+  return fmt::format("(?:(?=.{{1,253}}$){0}(?:\\.{0})*|(?=.{{1,45}}$){1}(?:\\.{1})*)", plain, own);
+}
+
 // RFC 3986, or with characters beyond ASCII RFC 3987.
 struct UriPatterns {
   std::string uri, reference;
@@ -107,6 +133,7 @@ const std::map<std::string, std::string, std::less<>>& patterns() {
         {"email", email_pattern(false)},
         {"idn-email", email_pattern(true)},
         {"hostname", kHostname},
+        {"idn-hostname", idn_hostname_pattern()},
         {"ipv4", kIpv4},
         {"ipv6", ipv6_pattern()},
         {"uri", uri.uri},

@@ -484,8 +484,6 @@ class SchemaReader {
     if (format != nullptr && format->is_string() && options_.assert_formats) {
       if (const std::optional<RegexId> id = format_language(format->text, &pool)) {
         node->strings.emplace_back("format", *id);
-      } else if (format->text == "idn-hostname") {
-        DECANT_TRY_STATUS(unsupported(&json, "format", "\"idn-hostname\" is not a regular language"));
       }
     }
     return {};

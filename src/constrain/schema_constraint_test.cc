@@ -157,16 +157,18 @@ TEST(SchemaConstraint, WhatCannotBeIsRefusedWithItsPlace) {
        "too many alternatives"},
   };
   for (const auto& [part, why] : late) {
-    for (const std::string& text :
-         {R"({"properties":{"deep":{"type":"array","items":)" + part + "}}}", R"({"additionalProperties":)" + part + "}"}) {
+    for (const std::string& text : {R"({"properties":{"deep":{"type":"array","items":)" + part + "}}}",
+                                    R"({"additionalProperties":)" + part + "}"}) {
       const auto constraint = compile_json_schema(text, "s", {}, vocabulary());
       ASSERT_FALSE(constraint.ok()) << text.substr(0, 200);
       EXPECT_NE(constraint.status().message().find(why), std::string::npos) << constraint.status().message();
     }
   }
   // Not refused: what is never met, and what is met only under no negation.
-  for (const char* text : {R"({"properties":{"a":{"type":"array","uniqueItems":true}},"oneOf":[{"required":["a"]},{"required":["b"]}]})",
-                           R"({"oneOf":[{"type":"array","uniqueItems":true,"items":{"type":"string"},"minItems":1},{"type":"array","items":{"type":"null"},"minItems":1}]})"}) {
+  for (
+      const char* text :
+      {R"({"properties":{"a":{"type":"array","uniqueItems":true}},"oneOf":[{"required":["a"]},{"required":["b"]}]})",
+       R"({"oneOf":[{"type":"array","uniqueItems":true,"items":{"type":"string"},"minItems":1},{"type":"array","items":{"type":"null"},"minItems":1}]})"}) {
     EXPECT_TRUE(compile_json_schema(text, "s", {}, vocabulary()).ok()) << text;
   }
   // Depth and size are bounded.

@@ -86,7 +86,8 @@ class Risk {
       const SchemaNode& n = schema_.node(open_.back());
       open_.pop_back();
       if (n.unique_items || n.unevaluated_items != kNoSchema || n.unevaluated_properties != kNoSchema) return true;
-      for (const SchemaId s : {n.ref, n.not_, n.if_, n.then_, n.else_, n.items, n.contains, n.additional_properties}) add(s);
+      for (const SchemaId s : {n.ref, n.not_, n.if_, n.then_, n.else_, n.items, n.contains, n.additional_properties})
+        add(s);
       for (const std::vector<SchemaId>* list : {&n.all_of, &n.any_of, &n.one_of, &n.prefix_items}) add(*list);
       for (const auto& [name, s] : n.properties) add(s);
       for (const auto& [pattern, s] : n.pattern_properties) add(s);
