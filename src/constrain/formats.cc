@@ -69,7 +69,7 @@ std::string idn_hostname_pattern() {
     if (is_lower && c != 0x133 && c != 0x140 && c != 0x149) letters += fmt::format("\\u{:04X}", c);
   }
   const std::string plain = label_pattern("A-Za-z0-9", 63), own = label_pattern(letters, 14);
-  return fmt::format("(?:(?=.{{1,253}}$){0}(?:\\.{0})*|(?=.{{1,45}}$){1}(?:\\.{1})*)", plain, own);
+  return fmt::format("(?:(?=.{{1,253}}$){0}(?:\\.{0})*|(?=.{{1,45}}$){1}(?:[.\\u3002\\uFF0E\\uFF61]{1})*)", plain, own);
 }
 
 // RFC 3986, or with characters beyond ASCII RFC 3987.

@@ -790,6 +790,7 @@ bool JsonMachine::array_viable(const JsonFrame& f) {
   for (size_t w = 0; w < rules.witnesses.size() && w < 32; ++w) {
     if ((f.witnessed >> w & 1) == 0 && !language_.witness_possible(shape, f.count, rules.witnesses[w])) return false;
   }
+  if (!language_.counts_possible(shape, f.count, f.contained, f.witnessed)) return false;
   return more || std::popcount(f.witnessed) >= static_cast<int>(rules.witnesses.size());
 }
 

@@ -27,6 +27,7 @@ constexpr size_t kMaxOptions = 64;       // of a clause
 constexpr int kMaxFollowed = 4;          // references and allOf, to see what an alternative asks for
 constexpr int kMaxRounds = 4;            // of simplifying clauses
 constexpr int kMaxPlans = 1000;          // of the members to come, tried for one answer
+constexpr size_t kMaxCounts = 5;         // of contains and witnesses that are looked at together
 constexpr size_t kMaxRemembered = 2000;  // such answers of one shape
 constexpr size_t kMaxExpanding = 300;    // schemas within schemas of one value
 
@@ -1517,7 +1518,14 @@ bool SchemaLanguage::completable(ObjectShape& shape, const std::vector<uint64_t>
         break;
       case Kind::kAtMost: next.max = std::min(next.max, o.count); break;
       case Kind::kAtLeast: next.min = std::max(next.min, o.count); break;
-      default: ++next.others; break;
+      default:
+        ++next.others;
+        // A member with a name may do, too, whatever else it is for.
+        for (uint32_t i = 0; i < shape.names.size(); ++i) {
+          if (!is_used(i) && next.names[i] >= 0 && meets(shape, i, o)) return fits(next) ? std::optional(next) : std::nullopt;
+        }
+        if (!met_by_other(shape, c, k)) return std::nullopt;
+        break;
     }
     return fits(next) ? std::optional(std::move(next)) : std::nullopt;
   };
@@ -1573,6 +1581,59 @@ bool SchemaLanguage::completable(ObjectShape& shape, const std::vector<uint64_t>
   return found;
 }
 
+bool SchemaLanguage::meets(ObjectShape& shape, uint32_t name, const ObjectRules::Option& o) {
+  using Kind = ObjectRules::Option::Kind;
+  if (!name_possible(shape, name)) return false;
+  const std::string& text = shape.names[name];
+  if (o.kind == Kind::kName) return matches(strings(goal({o.value})), text);
+  if (o.kind == Kind::kPattern && !matches(o.pattern, text)) return false;
+  if (o.kind == Kind::kAdditional) {
+    const SchemaNode& n = schema_->node(o.scope);
+    if (property(o.scope, text) != kNoSchema) return false;
+    for (const auto& [pattern, schema] : n.pattern_properties) {
+      if (matches(pattern, text)) return false;
+    }
+  }
+  return o.value.schema == kNoSchema || satisfiable(goal_with(shape.goals[name], {o.value}));
+}
+
+bool SchemaLanguage::met_by_other(ObjectShape& shape, size_t clause, size_t option) {
+  if (const auto it = shape.by_other.find({clause, option}); it != shape.by_other.end()) return it->second;
+  using Kind = ObjectRules::Option::Kind;
+  const ObjectRules::Option& o = shape.rules.clauses[clause][option];
+  const RegexId others = other_names(shape);
+  if (others == pool().none()) return shape.by_other[{clause, option}] = false;
+  const size_t before = std::exchange(lowest_open_, SIZE_MAX);
+  bool possible = false;
+  if (o.kind == Kind::kName) {
+    possible = pool().live(pool().conj({others, strings(goal({o.value}))}));
+  } else if (shape.patterns.size() > kMaxSubsets) {
+    possible = true;  // not looked at
+  } else {
+    for (uint64_t subset = 0; subset < uint64_t{1} << shape.patterns.size() && !possible; ++subset) {
+      std::vector<RegexId> name = {others};
+      bool applies = o.kind == Kind::kAdditional;
+      for (size_t i = 0; i < shape.patterns.size(); ++i) {
+        const bool matched = (subset >> i & 1) != 0;
+        name.push_back(matched ? shape.patterns[i] : pool().negate(shape.patterns[i]));
+        if (!matched) continue;
+        if (o.kind == Kind::kPattern) {
+          applies = applies || shape.patterns[i] == o.pattern;
+        } else {
+          for (const auto& [pattern, schema] : schema_->node(o.scope).pattern_properties)
+            applies = applies && pattern != shape.patterns[i];
+        }
+      }
+      if (!applies || !pool().live(pool().conj(std::move(name)))) continue;
+      const GoalId value = other_goal(shape, subset);
+      possible = satisfiable(o.value.schema == kNoSchema ? value : goal_with(value, {o.value}));
+    }
+  }
+  if (possible || lowest_open_ == SIZE_MAX) shape.by_other.emplace(std::pair(clause, option), possible);
+  lowest_open_ = std::min(before, lowest_open_);
+  return possible;
+}
+
 bool SchemaLanguage::array_possible(ArrayShape& shape) {
   const ArrayRules& rules = shape.rules;
   for (int64_t i = 0; i < std::min<int64_t>(rules.min, static_cast<int64_t>(shape.prefix) + 1); ++i) {
@@ -1590,7 +1651,7 @@ bool SchemaLanguage::array_possible(ArrayShape& shape) {
   for (const ArrayRules::Witness& w : rules.witnesses) {
     if (!witness_possible(shape, 0, w)) return false;
   }
-  return true;
+  return counts_possible(shape, 0, std::vector<int64_t>(rules.contains.size()), 0);
 }
 
 // With n items the number of those that count can be anything from all that have to, to all that may; both grow with n.
@@ -1625,6 +1686,72 @@ bool SchemaLanguage::contains_possible(ArrayShape& shape, int64_t count, const A
     must += can_not ? 0 : rest;
   }
   return must <= most;
+}
+
+bool SchemaLanguage::counts_possible(ArrayShape& shape, int64_t count, const std::vector<int64_t>& contained,
+                                     uint64_t witnessed) {
+  const ArrayRules& rules = shape.rules;
+  const size_t n = rules.contains.size(), all = n + rules.witnesses.size();
+  if (all < 2 || all > kMaxCounts) return true;
+  const auto prefix = static_cast<int64_t>(shape.prefix);
+  // What an item can be counted for: the sets of rules that it can meet while it fails the others. A rule without an
+  // upper bound need not be failed.
+  const auto ways_of = [&](int64_t index) {
+    std::vector<uint64_t> ways;
+    for (uint64_t way = 0; way < uint64_t{1} << all; ++way) {
+      std::vector<SchemaLiteral> more;
+      for (size_t i = 0; i < all; ++i) {
+        const SchemaLiteral value = i < n ? rules.contains[i].value : rules.witnesses[i - n].value;
+        if ((way >> i & 1) != 0) {
+          more.push_back(value);
+        } else if (i < n && rules.contains[i].max != INT64_MAX) {
+          more.push_back({value.schema, !value.negative});
+        }
+      }
+      if (satisfiable(goal_with(item_goal(shape, index), more))) ways.push_back(way);
+    }
+    return ways;
+  };
+  // Breadth first over the counts, each as far as it matters, so that the first end is the shortest.
+  std::vector<int64_t> begin(all);
+  for (size_t i = 0; i < all; ++i) {
+    const bool bounded = i < n && rules.contains[i].max != INT64_MAX;
+    const int64_t most = i >= n ? 1 : bounded ? INT64_MAX : rules.contains[i].min;
+    begin[i] = std::min(i < n ? contained[i] : static_cast<int64_t>(witnessed >> (i - n) & 1), most);
+  }
+  const auto done = [&](const std::vector<int64_t>& counts) {
+    for (size_t i = 0; i < all; ++i) {
+      if (counts[i] < (i < n ? rules.contains[i].min : 1)) return false;
+    }
+    return true;
+  };
+  std::set<std::vector<int64_t>> states = {begin};
+  std::vector<uint64_t> ways;
+  int fuel = kMaxPlans;
+  for (int64_t index = count;; ++index) {
+    if (index >= rules.min && std::any_of(states.begin(), states.end(), done)) return true;
+    if (index >= rules.max || states.empty()) return false;
+    if (ways.empty() || index <= prefix) ways = ways_of(index);
+    std::set<std::vector<int64_t>> next;
+    for (const std::vector<int64_t>& state : states) {
+      for (const uint64_t way : ways) {
+        if (--fuel < 0) return true;
+        std::vector<int64_t> counts = state;
+        bool fits = true;
+        for (size_t i = 0; i < all; ++i) {
+          if ((way >> i & 1) == 0 || (i >= n && index < rules.witnesses[i - n].from)) continue;
+          const bool bounded = i < n && rules.contains[i].max != INT64_MAX;
+          ++counts[i];
+          if (!bounded) counts[i] = std::min(counts[i], i < n ? rules.contains[i].min : int64_t{1});
+          fits = fits && (!bounded || counts[i] <= rules.contains[i].max);
+        }
+        if (fits) next.insert(std::move(counts));
+      }
+    }
+    // Behind the prefix nothing but the number of items changes any more.
+    if (next == states && index > prefix && index >= rules.min) return false;
+    states = std::move(next);
+  }
 }
 
 bool SchemaLanguage::witness_possible(ArrayShape& shape, int64_t count, const ArrayRules::Witness& w) {

@@ -87,6 +87,7 @@ struct ObjectShape {
   std::vector<int8_t> possible;                       // by name: -1 not known yet, else whether such a member can be
   std::vector<std::vector<uint32_t>> needs;           // by name: other names that it asks for; empty for none at all
   std::vector<std::vector<uint32_t>> clause_names;    // by clause and option: the name's place, where it has one
+  std::map<std::pair<size_t, size_t>, bool> by_other;  // whether a member of another name can meet an option
   std::map<std::vector<uint64_t>, bool> completable;  // answers of SchemaLanguage::completable()
   PlaceId place = kNoPlace;
   // By name: its place in the order of members, kUnranked for those behind all others; empty if there is no order.
@@ -164,6 +165,9 @@ class SchemaLanguage {
   bool contains_possible(ArrayShape& shape, int64_t count, const ArrayRules::Contains& c, int64_t contained);
   // Whether a later item can be the witness.
   bool witness_possible(ArrayShape& shape, int64_t count, const ArrayRules::Witness& w);
+  // Whether items to come can be enough for all that counts items, together: a search, which says true when it runs out
+  // of fuel. `contained` and `witnessed` as in a frame.
+  bool counts_possible(ArrayShape& shape, int64_t count, const std::vector<int64_t>& contained, uint64_t witnessed);
   // All values of a goal in canonical form, sorted, if they are few and neither arrays nor objects.
   const std::optional<std::vector<std::string>>& few_values(GoalId id);
   // Whether a goal has few values that are no strings, arrays or objects.
@@ -232,6 +236,8 @@ class SchemaLanguage {
   ShapeId make_object(ObjectRules rules, PlaceId place);
   ShapeId make_array(ArrayRules rules, PlaceId place);
   bool object_possible(ObjectShape& shape);
+  bool meets(ObjectShape& shape, uint32_t name, const ObjectRules::Option& o);
+  bool met_by_other(ObjectShape& shape, size_t clause, size_t option);
   bool array_possible(ArrayShape& shape);
   SchemaId property(SchemaId id, std::string_view name);  // kNoSchema: there is none of this name
   std::vector<SchemaLiteral> literals_of_name(const ObjectRules& rules, std::string_view name);
