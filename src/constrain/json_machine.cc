@@ -794,8 +794,9 @@ bool JsonMachine::array_viable(const JsonFrame& f) {
   return more || std::popcount(f.witnessed) >= static_cast<int>(rules.witnesses.size());
 }
 
-// Whether the goal has `needed` values that the array has not; of arrays and objects there always are.
+// Whether the goal has `needed` values that the array has not; where values are many there always are.
 bool JsonMachine::any_left(GoalId goal, const JsonFrame& f, int64_t needed) {
+  if (needed <= 1 && !f.seen) return true;
   const auto& values = language_.few_values(goal);
   if (!values) return true;
   int64_t left = static_cast<int64_t>(values->size());
@@ -852,7 +853,17 @@ void JsonMachine::add_items(const JsonFramePtr& f, uint32_t item_begin, Members*
   for (Way& way : ways) {
     const GoalId own = language_.goal_with(goal, way.more);
     if (!language_.satisfiable(own) || (rules.unique && !any_left(own, *f, 1)) || !array_viable(way.frame)) continue;
-    out->emplace_back(own, finish(std::move(way.frame)));
+    JsonFramePtr next = finish(std::move(way.frame));
+    // Where arrays or objects are few each is followed on its own, but those that the array has.
+    const std::vector<GoalId>* each = rules.unique && f->seen ? &language_.value_goals(own) : nullptr;
+    if (each == nullptr || each->empty()) {
+      out->emplace_back(own, std::move(next));
+      continue;
+    }
+    const std::vector<std::string>& values = *language_.few_values(own);
+    for (size_t i = 0; i < values.size(); ++i) {
+      if (!std::binary_search(f->seen->begin(), f->seen->end(), values[i])) out->emplace_back((*each)[i], next);
+    }
   }
 }
 

@@ -783,6 +783,11 @@ SchemaId Schema::structured_constant(const JsonNode& value) {
   return id;
 }
 
+const JsonNode& Schema::keep(JsonNode value) {
+  documents_.push_back(std::make_unique<JsonNode>(std::move(value)));
+  return *documents_.back();
+}
+
 SchemaId Schema::false_schema() {
   if (false_ == kNoSchema) {
     nodes_.emplace_back();

@@ -119,6 +119,8 @@ class Schema {
   // Nodes that a construction needs and no text holds. The keywords of an array or object that is equal to `value`,
   // which outlives this; schemas of which one has to hold.
   SchemaId structured_constant(const JsonNode& value);
+  // A value that nodes may point to.
+  const JsonNode& keep(JsonNode value);
   SchemaId add_any_of(std::vector<SchemaId> parts);
   SchemaId false_schema();
 

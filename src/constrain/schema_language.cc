@@ -18,6 +18,8 @@ constexpr size_t kMaxCases = 2048;     // alternatives of one goal
 constexpr size_t kMaxSubsets = 6;      // of anyOf beside unevaluated*, and of patterns: 2^6
 constexpr size_t kMaxNames = 256;      // of a finite language of names
 constexpr size_t kMaxValues = 256;     // of a goal that are told apart one by one
+constexpr size_t kMaxStructuredValues = 48;  // likewise, where there are arrays or objects among them
+constexpr int kMaxEnumerated = 3000;         // values and parts of them that are looked at for it
 constexpr size_t kMaxOpen = 150;       // goals within goals when one asks for a value
 constexpr size_t kMaxMergedNames = 8;  // properties of an alternative that is written as clauses
 constexpr size_t kMaxMergedClauses = 24;
@@ -1775,25 +1777,179 @@ bool SchemaLanguage::few_scalars(GoalId id) {
 
 const std::optional<std::vector<std::string>>& SchemaLanguage::few_values(GoalId id) {
   if (const auto it = few_values_.find(id); it != few_values_.end()) return it->second;
+  if (enumerating_.empty()) enumerated_ = 0;
+  const size_t before = std::exchange(lowest_open_, SIZE_MAX), expanding = std::exchange(lowest_expanding_, SIZE_MAX);
+  std::optional<Values> found;
+  if (std::find(enumerating_.begin(), enumerating_.end(), id) == enumerating_.end()) {
+    enumerating_.push_back(id);
+    found = enumerate(id);
+    enumerating_.pop_back();
+  }
+  const bool certain = lowest_open_ == SIZE_MAX && lowest_expanding_ == SIZE_MAX;
+  lowest_open_ = std::min(before, lowest_open_);
+  lowest_expanding_ = std::min(expanding, lowest_expanding_);
+  // What rests on assumptions is not known, and within each other, goals may be more than the outermost one could look
+  // at.
+  static const std::optional<std::vector<std::string>> kMany;
+  if (!certain || (!found && !enumerating_.empty())) return kMany;
   std::optional<std::vector<std::string>> values;
-  if (objects(id).empty() && arrays(id).empty()) {
-    const auto texts = pool().enumerate(strings(id), kMaxValues);
-    const auto others = pool().enumerate(pool().conj({scalars(id), schema_->texts().one_each}), kMaxValues);
-    if (texts && others) {
-      values.emplace();
-      for (const std::string& text : *texts) {
-        JsonNode node{.type = JsonNode::Type::kString};
-        node.text = text;
-        values->push_back(canonical_json(node));
-      }
-      for (const std::string& text : *others) {
-        const Result<JsonNode> node = parse_json_tree(text);
-        if (node.ok()) values->push_back(canonical_json(*node));
-      }
-      std::sort(values->begin(), values->end());
+  if (found) {
+    values.emplace();
+    for (const auto& [canonical, value] : *found) values->push_back(canonical);
+    if (!objects(id).empty() || !arrays(id).empty()) {
+      std::vector<GoalId>& goals = value_goals_[id];
+      for (auto& [canonical, value] : *found)
+        goals.push_back(goal({{schema_->structured_constant(schema_->keep(std::move(value))), false}}, goal_places_[id]));
     }
   }
   return few_values_.emplace(id, std::move(values)).first->second;
+}
+
+const std::vector<GoalId>& SchemaLanguage::value_goals(GoalId id) {
+  few_values(id);
+  return value_goals_[id];
+}
+
+std::optional<SchemaLanguage::Values> SchemaLanguage::enumerate(GoalId id) {
+  if (++enumerated_ > kMaxEnumerated) return std::nullopt;
+  const auto texts = pool().enumerate(strings(id), kMaxValues);
+  if (!texts) return std::nullopt;
+  const bool is_structured = !objects(id).empty() || !arrays(id).empty();
+  // Parts of constants that are made of them.
+  if (is_structured || enumerating_.size() > 1) {
+    if (!std::all_of(texts->begin(), texts->end(), [&](const std::string& t) { return pool().knows(t); })) return std::nullopt;
+  }
+  const auto others = pool().enumerate(pool().conj({scalars(id), schema_->texts().one_each}), kMaxValues);
+  if (!others) return std::nullopt;
+  Values values;
+  for (const std::string& text : *texts) {
+    JsonNode node{.type = JsonNode::Type::kString};
+    node.text = text;
+    std::string canonical = canonical_json(node);
+    values.emplace(std::move(canonical), std::move(node));
+  }
+  for (const std::string& text : *others) {
+    Result<JsonNode> node = parse_json_tree(text);
+    if (node.ok()) values.emplace(canonical_json(*node), *std::move(node));
+  }
+  for (const ShapeId s : std::vector<ShapeId>(objects(id))) {
+    if (!enumerate_objects(object(s), &values)) return std::nullopt;
+  }
+  for (const ShapeId s : std::vector<ShapeId>(arrays(id))) {
+    if (!enumerate_arrays(array(s), &values)) return std::nullopt;
+  }
+  if (is_structured && values.size() > kMaxStructuredValues) return std::nullopt;
+  return values;
+}
+
+bool SchemaLanguage::enumerate_objects(ObjectShape& shape, Values* out) {
+  using Kind = ObjectRules::Option::Kind;
+  // Mostly there is an end to it at once: some text may be anything.
+  const auto is_infinite = [&](GoalId id) { return pool().infinite(strings(id)); };
+  if (std::any_of(shape.goals.begin(), shape.goals.end(), is_infinite) || is_infinite(other_goal(shape, 0))) return false;
+  if (!object_possible(shape)) return true;
+  if (other_names(shape) != pool().none()) return false;
+  for (const ObjectRules::Clause& clause : shape.rules.clauses) {
+    for (const ObjectRules::Option& o : clause) {
+      if (o.kind >= Kind::kPattern && o.kind <= Kind::kName) return false;
+    }
+  }
+  std::vector<Values> choices;
+  for (size_t i = 0; i < shape.names.size(); ++i) {
+    choices.emplace_back();
+    if (!name_possible(shape, i)) continue;
+    std::optional<Values> values;
+    if (std::find(enumerating_.begin(), enumerating_.end(), shape.goals[i]) != enumerating_.end()) return false;
+    enumerating_.push_back(shape.goals[i]);
+    values = enumerate(shape.goals[i]);
+    enumerating_.pop_back();
+    if (!values) return false;
+    choices.back() = *std::move(values);
+  }
+  std::vector<uint64_t> used((shape.names.size() + 63) / 64);
+  JsonNode value{.type = JsonNode::Type::kObject};
+  const std::function<bool(size_t, uint64_t)> fill = [&](size_t i, uint64_t met) {
+    if (++enumerated_ > kMaxEnumerated || out->size() > kMaxValues) return false;
+    if (i == choices.size()) {
+      if (complete(shape, used, static_cast<int64_t>(value.members.size()), met)) out->emplace(canonical_json(value), value);
+      return true;
+    }
+    if (!shape.required[i] && !fill(i + 1, met)) return false;
+    used[i >> 6] |= uint64_t{1} << (i & 63);
+    for (const auto& [canonical, own] : choices[i]) {
+      uint64_t more = met;
+      for (size_t c = 0; c < shape.rules.clauses.size(); ++c) {
+        for (size_t k = 0; k < shape.rules.clauses[c].size(); ++k) {
+          const ObjectRules::Option& o = shape.rules.clauses[c][k];
+          if (o.kind != Kind::kMember || shape.clause_names[c][k] != i) continue;
+          const auto* such = o.value.schema == kNoSchema ? nullptr : &few_values(goal_with(shape.goals[i], {o.value}));
+          if (such != nullptr && !*such) return false;
+          if (such == nullptr || std::binary_search((*such)->begin(), (*such)->end(), canonical)) more |= uint64_t{1} << c;
+        }
+      }
+      value.members.push_back({shape.names[i], own});
+      const bool enough = fill(i + 1, more);
+      value.members.pop_back();
+      if (!enough) return false;
+    }
+    used[i >> 6] &= ~(uint64_t{1} << (i & 63));
+    return true;
+  };
+  return fill(0, 0);
+}
+
+bool SchemaLanguage::enumerate_arrays(ArrayShape& shape, Values* out) {
+  const ArrayRules& rules = shape.rules;
+  std::vector<const std::optional<std::vector<std::string>>*> such;
+  JsonNode value{.type = JsonNode::Type::kArray};
+  std::vector<Values> choices;  // by index, the last for the rest
+  for (const GoalId id : shape.goals) {
+    if (static_cast<int64_t>(choices.size()) >= rules.max) break;
+    choices.emplace_back();
+    if (!satisfiable(id)) break;
+    if (std::find(enumerating_.begin(), enumerating_.end(), id) != enumerating_.end()) return false;
+    enumerating_.push_back(id);
+    std::optional<Values> values = enumerate(id);
+    enumerating_.pop_back();
+    if (!values) return false;
+    choices.back() = *std::move(values);
+  }
+  if (rules.max == INT64_MAX && !rules.unique && !choices.empty() && !choices.back().empty()) return false;
+  const auto counts_for = [&](size_t index, const std::string& canonical, SchemaLiteral literal, bool* known) {
+    const auto& values = few_values(goal_with(item_goal(shape, static_cast<int64_t>(index)), {literal}));
+    *known = values.has_value();
+    return values && std::binary_search(values->begin(), values->end(), canonical);
+  };
+  std::vector<std::string> items;
+  const std::function<bool(std::vector<int64_t>, uint64_t)> fill = [&](std::vector<int64_t> contained, uint64_t met) {
+    if (++enumerated_ > kMaxEnumerated || out->size() > kMaxValues) return false;
+    const size_t index = items.size();
+    bool whole = static_cast<int64_t>(index) >= rules.min && static_cast<size_t>(std::popcount(met)) == rules.witnesses.size();
+    for (size_t c = 0; c < contained.size(); ++c)
+      whole = whole && contained[c] >= rules.contains[c].min && contained[c] <= rules.contains[c].max;
+    if (whole) out->emplace(canonical_json(value), value);
+    if (static_cast<int64_t>(index) >= rules.max || choices.empty()) return true;
+    for (const auto& [canonical, own] : choices[std::min(index, choices.size() - 1)]) {
+      if (rules.unique && std::find(items.begin(), items.end(), canonical) != items.end()) continue;
+      std::vector<int64_t> more = contained;
+      uint64_t more_met = met;
+      bool known = true;
+      for (size_t c = 0; c < more.size() && known; ++c) more[c] += counts_for(index, canonical, rules.contains[c].value, &known) ? 1 : 0;
+      for (size_t w = 0; w < rules.witnesses.size() && known; ++w) {
+        if (static_cast<int64_t>(index) >= rules.witnesses[w].from && counts_for(index, canonical, rules.witnesses[w].value, &known))
+          more_met |= uint64_t{1} << w;
+      }
+      if (!known) return false;
+      items.push_back(canonical);
+      value.items.push_back(own);
+      const bool enough = fill(std::move(more), more_met);
+      items.pop_back();
+      value.items.pop_back();
+      if (!enough) return false;
+    }
+    return true;
+  };
+  return fill(std::vector<int64_t>(rules.contains.size()), 0);
 }
 
 bool SchemaLanguage::satisfiable(GoalId id) {

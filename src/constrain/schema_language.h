@@ -168,8 +168,10 @@ class SchemaLanguage {
   // Whether items to come can be enough for all that counts items, together: a search, which says true when it runs out
   // of fuel. `contained` and `witnessed` as in a frame.
   bool counts_possible(ArrayShape& shape, int64_t count, const std::vector<int64_t>& contained, uint64_t witnessed);
-  // All values of a goal in canonical form, sorted, if they are few and neither arrays nor objects.
+  // All values of a goal in canonical form, sorted, if they are few.
   const std::optional<std::vector<std::string>>& few_values(GoalId id);
+  // For each of few_values() of a goal that has arrays or objects, the goal of this value alone; empty for other goals.
+  const std::vector<GoalId>& value_goals(GoalId id);
   // Whether a goal has few values that are no strings, arrays or objects.
   bool few_scalars(GoalId id);
   size_t bytes() const;
@@ -236,6 +238,11 @@ class SchemaLanguage {
   ShapeId make_object(ObjectRules rules, PlaceId place);
   ShapeId make_array(ArrayRules rules, PlaceId place);
   bool object_possible(ObjectShape& shape);
+  // Values by their canonical form.
+  using Values = std::map<std::string, JsonNode>;
+  std::optional<Values> enumerate(GoalId id);
+  bool enumerate_objects(ObjectShape& shape, Values* out);
+  bool enumerate_arrays(ArrayShape& shape, Values* out);
   bool meets(ObjectShape& shape, uint32_t name, const ObjectRules::Option& o);
   bool met_by_other(ObjectShape& shape, size_t clause, size_t option);
   bool array_possible(ArrayShape& shape);
@@ -271,6 +278,9 @@ class SchemaLanguage {
   std::unordered_map<SchemaId, Members> members_;
   std::unordered_map<SchemaId, Listed> listed_;
   std::map<GoalId, std::optional<std::vector<std::string>>> few_values_;
+  std::map<GoalId, std::vector<GoalId>> value_goals_;
+  std::vector<GoalId> enumerating_;
+  int enumerated_ = 0;  // steps for the outermost goal
   std::map<SchemaId, std::unordered_map<std::string_view, SchemaId>> properties_;  // of schemas with many
   std::map<GoalId, bool> few_scalars_;
   std::vector<GoalId> open_;  // goals whose satisfiability is being asked

@@ -125,15 +125,20 @@ const Status& SchemaLanguage::look_ahead() {
     for (const ShapeId s : std::vector<ShapeId>(objects(id))) {
       ObjectShape& shape = object(s);
       if (!object_possible(shape)) continue;
-      for (const GoalId value : shape.goals) add(value);
-      add(other_goal(shape, 0, shape.place == kNoPlace ? kNoPlace : places_.member(shape.place, "")));
+      std::vector<GoalId> values = shape.goals;
+      values.push_back(other_goal(shape, 0, places_.member(shape.place, "")));
       for (size_t i = 0; i < std::min(shape.patterns.size(), kManyPatterns); ++i)
-        add(other_goal(shape, uint64_t{1} << i));
+        values.push_back(other_goal(shape, uint64_t{1} << i));
+      for (const GoalId value : values) add(value);
       for (size_t c = 0; c < shape.rules.clauses.size(); ++c) {
         for (size_t k = 0; k < shape.rules.clauses[c].size(); ++k) {
           const ObjectRules::Option& o = shape.rules.clauses[c][k];
-          if (o.kind == ObjectRules::Option::Kind::kMember && o.value.schema != kNoSchema)
+          if (o.value.schema == kNoSchema || o.kind == ObjectRules::Option::Kind::kName) continue;
+          if (o.kind == ObjectRules::Option::Kind::kMember) {
             add(goal_with(shape.goals[shape.clause_names[c][k]], {o.value}));
+          } else {
+            for (const GoalId value : values) add(goal_with(value, {o.value}));
+          }
         }
       }
     }

@@ -235,6 +235,7 @@ class Run:
         self.problems = []
         self.counts = collections.Counter()
         self.reasons = collections.Counter()
+        self.errors = collections.Counter()  # of walks
 
     def decant(self, rows, walks):
         """Runs the walker over {id, schema, tests}, all of them JSON texts."""
@@ -268,7 +269,7 @@ class Run:
                 valid = row["order"].ordered(value)
                 self.counts["instance: valid, in order" if valid else "instance: valid, not in order"] += 1
             return valid
-        except (RecursionError, validator.regress.RegressError):
+        except (RecursionError, validator.regress.RegressError, validator.decimal.InvalidOperation):  # numbers of thousands of digits
             return None
         except BaseException as error:  # RecursionError within a native part of the library
             if type(error).__name__ != "PanicException":
@@ -279,6 +280,8 @@ class Run:
         texts = []
         for walk in result["walks"]:
             self.counts["walk: " + walk["end"]] += 1
+            if walk["end"] == "error":
+                self.errors[result["refused"]] += 1
             if walk["end"] in ("dead end", "mismatch"):
                 self.problem(row, walk["end"], walk["text"])
             if walk["end"] != "whole":
@@ -362,6 +365,8 @@ def main():
         print(f"{name:<32}{n:>8}")
     for reason, n in run.reasons.most_common():
         print(f"refused: {reason[:100]:<100}{n:>8}")
+    for error, n in run.errors.most_common():
+        print(f"met late: {error[:200]}: {n}")
     for p in run.problems[:20]:
         print(f"\n{p['id']}: {p['what']}: {p['text'][:300]}\n  {p['schema'][:1000]}")
     if args.out:
