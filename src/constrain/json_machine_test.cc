@@ -234,33 +234,41 @@ TEST(JsonMachine, NothingLeadsIntoADeadEndWhereNamesAreFew) {
 TEST(JsonMachine, FewArraysAndObjectsAreToldApart) {
   const char* pairs =
       R"({"type":"array","uniqueItems":true,"minItems":3,"items":{"type":"object","properties":{"a":{"type":"boolean"},"b":{"const":1}},"required":["a"],"additionalProperties":false}})";
-  expect(pairs, {R"([{"a":true},{"a":false},{"b":1,"a":true}])", R"([{"a":true,"b":1.0},{"b":1,"a":false},{"a":true}])"},
-         {R"([{"a":true},{"a":true}])", R"([{"a":true},{"a":true},)", R"([{"a":true},{"a":false},{"a":true,"b":1},{"a":false,"b":1},)"});
+  expect(pairs,
+         {R"([{"a":true},{"a":false},{"b":1,"a":true}])", R"([{"a":true,"b":1.0},{"b":1,"a":false},{"a":true}])"},
+         {R"([{"a":true},{"a":true}])", R"([{"a":true},{"a":true},)",
+          R"([{"a":true},{"a":false},{"a":true,"b":1},{"a":false,"b":1},)"});
   // With {"a":true} there, an object that begins so has to go on.
   expect(pairs, {}, {R"([{"a":true},{"a":true})"});
   expect(R"({"type":"array","uniqueItems":true,"minItems":2,"items":{"enum":[{"x":1},[2],"s"]}})",
          {R"([{"x":1},[2],"s"])", R"(["s",{"x":1}])"}, {R"([{"x":1},{)", R"([[2],[)", R"(["s",[2],{"x":1},)"});
-  expect(R"({"type":"array","uniqueItems":true,"items":{"type":"array","items":{"enum":[0,1]},"minItems":1,"maxItems":1},"minItems":3})", {},
-         {"["});
-  expect(R"({"type":"array","uniqueItems":true,"minItems":2,"items":{"type":"array","items":{"type":"null"},"contains":{"type":"null"},"maxItems":2}})",
-         {"[[null],[null,null]]", "[[null, null],[null]]"}, {"[[null],[null]", "[[]", "[[null],[null,null],"});
+  expect(
+      R"({"type":"array","uniqueItems":true,"items":{"type":"array","items":{"enum":[0,1]},"minItems":1,"maxItems":1},"minItems":3})",
+      {}, {"["});
+  expect(
+      R"({"type":"array","uniqueItems":true,"minItems":2,"items":{"type":"array","items":{"type":"null"},"contains":{"type":"null"},"maxItems":2}})",
+      {"[[null],[null,null]]", "[[null, null],[null]]"}, {"[[null],[null]", "[[]", "[[null],[null,null],"});
 }
 
 TEST(JsonMachine, CountsOfItemsGoTogether) {
-  expect(R"({"type":"array","allOf":[{"contains":{"const":1}},{"contains":{"const":2}}],"maxItems":2})", {"[1,2]", "[2,1]"},
-         {"[1,1", "[3", "[1,3"});
-  expect(R"({"type":"array","contains":{"type":"string"},"minContains":2,"maxContains":2,"allOf":[{"contains":{"maxLength":1},"maxContains":1}]})",
-         {R"(["ab",1,"cd"])", R"(["ab","c"])"}, {R"(["a","b")", R"([1,2)"});
+  expect(R"({"type":"array","allOf":[{"contains":{"const":1}},{"contains":{"const":2}}],"maxItems":2})",
+         {"[1,2]", "[2,1]"}, {"[1,1", "[3", "[1,3"});
+  expect(
+      R"({"type":"array","contains":{"type":"string"},"minContains":2,"maxContains":2,"allOf":[{"contains":{"maxLength":1},"maxContains":1}]})",
+      {R"(["ab",1,"cd"])", R"(["ab","c"])"}, {R"(["a","b")", R"([1,2)"});
   expect(R"({"type":"array","oneOf":[{"contains":{"type":"null"}},{"contains":{"type":"null"}}]})", {}, {"["});
-  expect(R"({"type":"array","prefixItems":[{"const":1}],"items":{"enum":[1,2]},"maxItems":3,"contains":{"const":2},"minContains":2,"not":{"items":{"const":2}}})",
-         {"[1,2,2]"}, {"[2", "[1,1", "[1,2]"});
+  expect(
+      R"({"type":"array","prefixItems":[{"const":1}],"items":{"enum":[1,2]},"maxItems":3,"contains":{"const":2},"minContains":2,"not":{"items":{"const":2}}})",
+      {"[1,2,2]"}, {"[2", "[1,1", "[1,2]"});
 }
 
 TEST(JsonMachine, MembersOfOtherNamesMeetWhatTheyCan) {
-  expect(R"({"type":"object","properties":{"a":true},"additionalProperties":false,"not":{"patternProperties":{"^b":{"type":"null"}}}})", {},
-         {"{"});
-  expect(R"({"type":"object","patternProperties":{"^b":{"type":"integer"}},"additionalProperties":false,"maxProperties":1,"not":{"patternProperties":{"x":{"minimum":5}}}})",
-         {R"({"bx":4})"}, {R"({"ba")", R"({"bx":5})", "{}"});
+  expect(
+      R"({"type":"object","properties":{"a":true},"additionalProperties":false,"not":{"patternProperties":{"^b":{"type":"null"}}}})",
+      {}, {"{"});
+  expect(
+      R"({"type":"object","patternProperties":{"^b":{"type":"integer"}},"additionalProperties":false,"maxProperties":1,"not":{"patternProperties":{"x":{"minimum":5}}}})",
+      {R"({"bx":4})"}, {R"({"ba")", R"({"bx":5})", "{}"});
 }
 
 }  // namespace

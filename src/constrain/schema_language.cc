@@ -14,14 +14,14 @@
 namespace decant {
 namespace {
 
-constexpr size_t kMaxCases = 2048;     // alternatives of one goal
-constexpr size_t kMaxSubsets = 6;      // of anyOf beside unevaluated*, and of patterns: 2^6
-constexpr size_t kMaxNames = 256;      // of a finite language of names
-constexpr size_t kMaxValues = 256;     // of a goal that are told apart one by one
+constexpr size_t kMaxCases = 2048;           // alternatives of one goal
+constexpr size_t kMaxSubsets = 6;            // of anyOf beside unevaluated*, and of patterns: 2^6
+constexpr size_t kMaxNames = 256;            // of a finite language of names
+constexpr size_t kMaxValues = 256;           // of a goal that are told apart one by one
 constexpr size_t kMaxStructuredValues = 48;  // likewise, where there are arrays or objects among them
 constexpr int kMaxEnumerated = 3000;         // values and parts of them that are looked at for it
-constexpr size_t kMaxOpen = 150;       // goals within goals when one asks for a value
-constexpr size_t kMaxMergedNames = 8;  // properties of an alternative that is written as clauses
+constexpr size_t kMaxOpen = 150;             // goals within goals when one asks for a value
+constexpr size_t kMaxMergedNames = 8;        // properties of an alternative that is written as clauses
 constexpr size_t kMaxMergedClauses = 24;
 constexpr size_t kMaxClauses = 64;       // of one object: bits of a frame
 constexpr size_t kMaxPatterns = 60;      // likewise
@@ -1524,7 +1524,8 @@ bool SchemaLanguage::completable(ObjectShape& shape, const std::vector<uint64_t>
         ++next.others;
         // A member with a name may do, too, whatever else it is for.
         for (uint32_t i = 0; i < shape.names.size(); ++i) {
-          if (!is_used(i) && next.names[i] >= 0 && meets(shape, i, o)) return fits(next) ? std::optional(next) : std::nullopt;
+          if (!is_used(i) && next.names[i] >= 0 && meets(shape, i, o))
+            return fits(next) ? std::optional(next) : std::nullopt;
         }
         if (!met_by_other(shape, c, k)) return std::nullopt;
         break;
@@ -1799,7 +1800,8 @@ const std::optional<std::vector<std::string>>& SchemaLanguage::few_values(GoalId
     if (!objects(id).empty() || !arrays(id).empty()) {
       std::vector<GoalId>& goals = value_goals_[id];
       for (auto& [canonical, value] : *found)
-        goals.push_back(goal({{schema_->structured_constant(schema_->keep(std::move(value))), false}}, goal_places_[id]));
+        goals.push_back(
+            goal({{schema_->structured_constant(schema_->keep(std::move(value))), false}}, goal_places_[id]));
     }
   }
   return few_values_.emplace(id, std::move(values)).first->second;
@@ -1817,7 +1819,8 @@ std::optional<SchemaLanguage::Values> SchemaLanguage::enumerate(GoalId id) {
   const bool is_structured = !objects(id).empty() || !arrays(id).empty();
   // Parts of constants that are made of them.
   if (is_structured || enumerating_.size() > 1) {
-    if (!std::all_of(texts->begin(), texts->end(), [&](const std::string& t) { return pool().knows(t); })) return std::nullopt;
+    if (!std::all_of(texts->begin(), texts->end(), [&](const std::string& t) { return pool().knows(t); }))
+      return std::nullopt;
   }
   const auto others = pool().enumerate(pool().conj({scalars(id), schema_->texts().one_each}), kMaxValues);
   if (!others) return std::nullopt;
@@ -1846,7 +1849,8 @@ bool SchemaLanguage::enumerate_objects(ObjectShape& shape, Values* out) {
   using Kind = ObjectRules::Option::Kind;
   // Mostly there is an end to it at once: some text may be anything.
   const auto is_infinite = [&](GoalId id) { return pool().infinite(strings(id)); };
-  if (std::any_of(shape.goals.begin(), shape.goals.end(), is_infinite) || is_infinite(other_goal(shape, 0))) return false;
+  if (std::any_of(shape.goals.begin(), shape.goals.end(), is_infinite) || is_infinite(other_goal(shape, 0)))
+    return false;
   if (!object_possible(shape)) return true;
   if (other_names(shape) != pool().none()) return false;
   for (const ObjectRules::Clause& clause : shape.rules.clauses) {
@@ -1871,7 +1875,8 @@ bool SchemaLanguage::enumerate_objects(ObjectShape& shape, Values* out) {
   const std::function<bool(size_t, uint64_t)> fill = [&](size_t i, uint64_t met) {
     if (++enumerated_ > kMaxEnumerated || out->size() > kMaxValues) return false;
     if (i == choices.size()) {
-      if (complete(shape, used, static_cast<int64_t>(value.members.size()), met)) out->emplace(canonical_json(value), value);
+      if (complete(shape, used, static_cast<int64_t>(value.members.size()), met))
+        out->emplace(canonical_json(value), value);
       return true;
     }
     if (!shape.required[i] && !fill(i + 1, met)) return false;
@@ -1884,7 +1889,8 @@ bool SchemaLanguage::enumerate_objects(ObjectShape& shape, Values* out) {
           if (o.kind != Kind::kMember || shape.clause_names[c][k] != i) continue;
           const auto* such = o.value.schema == kNoSchema ? nullptr : &few_values(goal_with(shape.goals[i], {o.value}));
           if (such != nullptr && !*such) return false;
-          if (such == nullptr || std::binary_search((*such)->begin(), (*such)->end(), canonical)) more |= uint64_t{1} << c;
+          if (such == nullptr || std::binary_search((*such)->begin(), (*such)->end(), canonical))
+            more |= uint64_t{1} << c;
         }
       }
       value.members.push_back({shape.names[i], own});
@@ -1924,7 +1930,8 @@ bool SchemaLanguage::enumerate_arrays(ArrayShape& shape, Values* out) {
   const std::function<bool(std::vector<int64_t>, uint64_t)> fill = [&](std::vector<int64_t> contained, uint64_t met) {
     if (++enumerated_ > kMaxEnumerated || out->size() > kMaxValues) return false;
     const size_t index = items.size();
-    bool whole = static_cast<int64_t>(index) >= rules.min && static_cast<size_t>(std::popcount(met)) == rules.witnesses.size();
+    bool whole =
+        static_cast<int64_t>(index) >= rules.min && static_cast<size_t>(std::popcount(met)) == rules.witnesses.size();
     for (size_t c = 0; c < contained.size(); ++c)
       whole = whole && contained[c] >= rules.contains[c].min && contained[c] <= rules.contains[c].max;
     if (whole) out->emplace(canonical_json(value), value);
@@ -1934,9 +1941,11 @@ bool SchemaLanguage::enumerate_arrays(ArrayShape& shape, Values* out) {
       std::vector<int64_t> more = contained;
       uint64_t more_met = met;
       bool known = true;
-      for (size_t c = 0; c < more.size() && known; ++c) more[c] += counts_for(index, canonical, rules.contains[c].value, &known) ? 1 : 0;
+      for (size_t c = 0; c < more.size() && known; ++c)
+        more[c] += counts_for(index, canonical, rules.contains[c].value, &known) ? 1 : 0;
       for (size_t w = 0; w < rules.witnesses.size() && known; ++w) {
-        if (static_cast<int64_t>(index) >= rules.witnesses[w].from && counts_for(index, canonical, rules.witnesses[w].value, &known))
+        if (static_cast<int64_t>(index) >= rules.witnesses[w].from &&
+            counts_for(index, canonical, rules.witnesses[w].value, &known))
           more_met |= uint64_t{1} << w;
       }
       if (!known) return false;

@@ -84,11 +84,11 @@ struct ObjectShape {
   std::vector<std::string> names;  // sorted; all that the rules mention
   std::vector<GoalId> goals;       // of the values, by name
   std::vector<bool> required;
-  std::vector<int8_t> possible;                       // by name: -1 not known yet, else whether such a member can be
-  std::vector<std::vector<uint32_t>> needs;           // by name: other names that it asks for; empty for none at all
-  std::vector<std::vector<uint32_t>> clause_names;    // by clause and option: the name's place, where it has one
+  std::vector<int8_t> possible;                        // by name: -1 not known yet, else whether such a member can be
+  std::vector<std::vector<uint32_t>> needs;            // by name: other names that it asks for; empty for none at all
+  std::vector<std::vector<uint32_t>> clause_names;     // by clause and option: the name's place, where it has one
   std::map<std::pair<size_t, size_t>, bool> by_other;  // whether a member of another name can meet an option
-  std::map<std::vector<uint64_t>, bool> completable;  // answers of SchemaLanguage::completable()
+  std::map<std::vector<uint64_t>, bool> completable;   // answers of SchemaLanguage::completable()
   PlaceId place = kNoPlace;
   // By name: its place in the order of members, kUnranked for those behind all others; empty if there is no order.
   std::vector<uint32_t> rank;
@@ -280,7 +280,7 @@ class SchemaLanguage {
   std::map<GoalId, std::optional<std::vector<std::string>>> few_values_;
   std::map<GoalId, std::vector<GoalId>> value_goals_;
   std::vector<GoalId> enumerating_;
-  int enumerated_ = 0;  // steps for the outermost goal
+  int enumerated_ = 0;                                                             // steps for the outermost goal
   std::map<SchemaId, std::unordered_map<std::string_view, SchemaId>> properties_;  // of schemas with many
   std::map<GoalId, bool> few_scalars_;
   std::vector<GoalId> open_;  // goals whose satisfiability is being asked
