@@ -1627,9 +1627,10 @@ bool SchemaLanguage::met_by_other(ObjectShape& shape, size_t clause, size_t opti
             applies = applies && pattern != shape.patterns[i];
         }
       }
-      if (!applies || !pool().live(pool().conj(std::move(name)))) continue;
+      if (!applies) continue;
       const GoalId value = other_goal(shape, subset);
-      possible = satisfiable(o.value.schema == kNoSchema ? value : goal_with(value, {o.value}));
+      possible = satisfiable(o.value.schema == kNoSchema ? value : goal_with(value, {o.value})) &&
+                 pool().live(pool().conj(std::move(name)));
     }
   }
   if (possible || lowest_open_ == SIZE_MAX) shape.by_other.emplace(std::pair(clause, option), possible);
