@@ -67,6 +67,52 @@ class ConstraintTest : public ::testing::Test {
   std::shared_ptr<const JsonVocabulary> vocabulary_;
 };
 
+// Log-probabilities are of the whole vocabulary; without them only the logits are computed that a mask allows.
+TEST_F(ConstraintTest, LogitsOfTheMaskAloneGiveTheSameTokens) {
+  const std::shared_ptr<Constraint> constraints[] = {
+      constraint(Kind::kPattern, "[ab]{4}[0-9 ]{4}(!|[x-z]){8}"),
+      constraint(Kind::kGbnf, "root ::= [a-z0-9, ]{30} \".\" root?"),
+      constraint(Kind::kJsonSchema, R"({"type":"array","items":{"enum":["ab","hello",12,true]},"minItems":3})"),
+  };
+  std::vector<SamplerOptions> samplers(5);
+  samplers[0].temperature = 0;
+  samplers[1].temperature = 1.3f;
+  samplers[1].top_k = 0;
+  samplers[1].min_p = 0;
+  samplers[2].repeat_penalty = 1.3f;
+  samplers[2].presence_penalty = 0.5f;
+  samplers[2].logit_bias = {{10 + 'a' - ' ', 2.0f}, {10 + 'x' - ' ', -INFINITY}};
+  samplers[2].dry_multiplier = 0.8f;
+  samplers[3].mirostat = 2;
+  samplers[4].typical_p = 0.7f;
+  samplers[4].dynatemp_range = 0.4f;
+  for (size_t s = 0; s < samplers.size(); ++s) {
+    for (const auto& c : constraints) {
+      // Side by side, where masks meet in one product, and alone.
+      std::vector<GenerateRequest> alone, full;
+      for (uint64_t seed = 0; seed < 4; ++seed) {
+        GenerateRequest r = request(c, 60, seed);
+        r.sampler = samplers[s];
+        r.sampler.seed = seed;
+        alone.push_back(r);
+        r.n_logprobs = 0;
+        full.push_back(r);
+      }
+      const std::vector<GenerateResult> together = generate(*engine_, alone);
+      for (size_t i = 0; i < alone.size(); ++i) {
+        const GenerateResult all = run(full[i]), few = run(alone[i]);
+        ASSERT_TRUE(all.status.ok()) << all.status.message() << " sampler " << s << " seed " << i << " "
+                                     << text_of(all);
+        ASSERT_TRUE(few.status.ok()) << few.status.message();
+        EXPECT_EQ(few.tokens, all.tokens) << "sampler " << s << ", seed " << i;
+        EXPECT_EQ(together[i].tokens, all.tokens) << "sampler " << s << ", seed " << i;
+        EXPECT_EQ(few.finish, all.finish);
+        EXPECT_GT(all.tokens.size(), 3u);
+      }
+    }
+  }
+}
+
 // Log-probabilities ask the model at every token; without them forced ones are taken in chunks.
 TEST_F(ConstraintTest, ForcedTokensAreTheSameTokensInFewerSteps) {
   const auto c =
@@ -80,6 +126,8 @@ TEST_F(ConstraintTest, ForcedTokensAreTheSameTokensInFewerSteps) {
     EXPECT_EQ(a.tokens, b.tokens);
     EXPECT_EQ(a.finish, b.finish);
     EXPECT_GT(a.tokens.size(), 20u);
+    EXPECT_EQ(a.forced_tokens, 0);
+    EXPECT_GT(b.forced_tokens, 10);
   }
   // All that is limited stays so: max_tokens, the callback's stop, the context.
   EXPECT_EQ(run(request(c, 7, 1)).tokens.size(), 7u);
@@ -134,7 +182,7 @@ TEST_F(ConstraintTest, AnswersEndInTime) {
     const auto c = constraint(kind, text);
     const std::optional<int> enough = c->tokens_to_end(c->start());
     ASSERT_TRUE(enough.has_value());
-    int cut = 0;
+    int cut = 0, hastened = 0;
     for (uint64_t seed = 0; seed < 6; ++seed) {
       for (const int more : {0, 3, 40}) {
         GenerateRequest r = request(c, *enough + more, seed);
@@ -145,11 +193,15 @@ TEST_F(ConstraintTest, AnswersEndInTime) {
         ConstraintState state = c->start();
         for (const TokenId t : result.tokens) state = *c->advance(state, t);
         EXPECT_TRUE(c->accepting(state)) << text_of(result) << " " << *enough + more;
+        EXPECT_EQ(result.finish, FinishReason::kStop) << text_of(result);
+        hastened += result.hastened;
         const GenerateResult plain = run(request(c, *enough + more, seed));
         cut += plain.finish == FinishReason::kLength;
+        EXPECT_FALSE(plain.hastened);
       }
     }
     EXPECT_GT(cut, 0) << "without it some answers are cut";
+    EXPECT_GE(hastened, cut);
   }
 }
 

@@ -64,6 +64,7 @@ struct Engine::Linear {
   bool accumulate = false;
   int layer = -1;  // of `projection`, which an overlay may change
   Projection projection = Projection::kNone;
+  std::span<const int32_t> groups = {};  // as in MatmulArgs
 };
 
 struct Engine::Plan {
@@ -79,6 +80,8 @@ struct Engine::Plan {
   std::vector<float> cos, sin;   // staging
   std::vector<int32_t> path;     // scratch
   std::vector<MatmulArgs> products;
+  std::vector<uint64_t> wanted;         // tokens whose logits are wanted
+  std::vector<int32_t> wanted_outputs;  // their groups
 
   struct OverlayRows {
     const Overlay* overlay;
@@ -246,6 +249,9 @@ Status Engine::validate(const Slice& s, size_t index, LayerRange layers) const {
     return std::all_of(wanted.begin(), wanted.end(), [&](int32_t r) { return r >= 0 && r < rows; });
   };
   if (!check_rows(s.logits)) return fail("a row of the logits asked for is not in the slice");
+  if (!s.logit_mask.empty() && s.logit_mask.size() != (static_cast<size_t>(c.vocab_size) + 63) / 64) {
+    return fail(fmt::format("a logit mask of {} words for a vocabulary of {}", s.logit_mask.size(), c.vocab_size));
+  }
   for (const HiddenReadout& h : s.hidden) {
     if (!check_rows(h.rows)) return fail("a row of a hidden readout is not in the slice");
     if (h.normed ? (h.layer != c.n_layers() || layers.last != c.n_layers())
@@ -531,7 +537,8 @@ std::vector<MatmulArgs>& Engine::prepare(const Input& input, std::span<const Lin
                         .y = l.y,
                         .ldy = l.w->rows,
                         .bias = l.bias,
-                        .accumulate = l.accumulate});
+                        .accumulate = l.accumulate,
+                        .groups = l.groups});
   }
   return products;
 }
@@ -836,6 +843,37 @@ Status Engine::read_hidden(std::span<const Slice> slices, int layer, StepOutput*
   return {};
 }
 
+// The groups of outputs that hold a token wanted by one of the rows [begin, end), counted over all slices' logits;
+// empty: all.
+std::span<const int32_t> Engine::wanted_groups(std::span<const Slice> slices, size_t begin, size_t end) {
+  constexpr size_t kGroupsPerWord = 64 / kGroupRows;
+  constexpr uint64_t kGroupBits = (uint64_t{1} << kGroupRows) - 1;
+  Plan& p = *plan_;
+  p.wanted.clear();
+  size_t first = 0;
+  for (const Slice& s : slices) {
+    const size_t from = std::max(begin, first), to = std::min(end, first + s.logits.size());
+    first += s.logits.size();
+    if (from >= to) continue;
+    if (s.logit_mask.empty()) return {};
+    p.wanted.resize(s.logit_mask.size());
+    for (size_t i = 0; i < p.wanted.size(); ++i) p.wanted[i] |= s.logit_mask[i];
+  }
+  p.wanted_outputs.clear();
+  const auto groups = static_cast<size_t>(model_->output().groups());
+  for (size_t w = 0; w < p.wanted.size(); ++w) {
+    for (size_t i = 0; p.wanted[w] >> (i * kGroupRows) != 0; ++i) {
+      const size_t group = w * kGroupsPerWord + i;
+      const bool is_wanted = (p.wanted[w] >> (i * kGroupRows) & kGroupBits) != 0;
+      if (is_wanted && group < groups) p.wanted_outputs.push_back(static_cast<int32_t>(group));
+      if (i + 1 == kGroupsPerWord) break;
+    }
+  }
+  // Where most are wanted the weights are read in one go: gaps would only break up the stream.
+  if (p.wanted_outputs.size() > groups - groups / 4) return {};
+  return p.wanted_outputs;
+}
+
 Status Engine::read_logits(std::span<const Slice> slices, StepOutput* output) {
   const ModelConfig& c = model_->config();
   Plan& p = *plan_;
@@ -865,7 +903,8 @@ Status Engine::read_logits(std::span<const Slice> slices, StepOutput* output) {
       DECANT_TRY_STATUS(linear(input, narrow));
       input = {.x = branch_.ptr<float>(), .rows = rows, .cols = c.embedding_dim};
     }
-    const Linear head[] = {{&model_->output(), {}, logits}};
+    const Linear head[] = {
+        {.w = &model_->output(), .bias = {}, .y = logits, .groups = wanted_groups(slices, begin, begin + n)}};
     DECANT_TRY_STATUS(linear(input, head));
     if (c.logit_soft_cap > 0) {
       t.soft_cap(d.queue(), c.logit_soft_cap, rows * c.vocab_size, logits);

@@ -88,6 +88,9 @@ struct Slice {
   // other overlays wrote into the cache stay as they are.
   std::span<const Overlay* const> overlays = {};
   std::vector<int32_t> logits = {};  // rows whose logits are wanted, in this order
+  // Of these rows, the tokens whose logits are wanted, a bit each, 64 in a word; empty: all. The bits that come are the
+  // same, and those of other tokens are undefined: most of the output matrix is not even read where few are wanted.
+  std::span<const uint64_t> logit_mask = {};
   std::vector<HiddenReadout> hidden = {};
 
   int rows(int hidden_size) const {
@@ -165,6 +168,7 @@ class Engine {
   Status embed_rows();
   Status read_rows(DevPtr<const float> source, std::span<const int32_t> rows, float* out);
   Status read_hidden(std::span<const Slice> slices, int layer, StepOutput* output);
+  std::span<const int32_t> wanted_groups(std::span<const Slice> slices, size_t begin, size_t end);
   Status read_logits(std::span<const Slice> slices, StepOutput* output);
 
   std::shared_ptr<const Model> model_;

@@ -186,6 +186,54 @@ TEST_P(Families, TablesThreadsAndNeighboursChangeNoBit) {
   }
 }
 
+// Masks of several slices meet in one product; a slice without one asks for all.
+TEST_P(Families, LogitsThatAreWantedAreTheSameBits) {
+  const std::string folder = folder_of(GetParam());
+  const Fixture fixture(folder);
+  const Loaded l = load(folder);
+  ASSERT_NE(l.engine, nullptr);
+  const std::vector<float> want = run(*l.engine, fixture.tokens, 128);
+  const size_t rows = fixture.tokens.size(), vocab = want.size() / rows;
+  std::vector<std::vector<uint64_t>> masks(3, std::vector<uint64_t>((vocab + 63) / 64));
+  const auto set = [&](size_t mask, size_t token) { masks[mask][token / 64] |= uint64_t{1} << token % 64; };
+  set(0, vocab - 1);
+  set(1, vocab / 2);
+  set(1, 3);
+  for (size_t t = 0; t < vocab; t += 2) set(2, t);  // too many for a list
+  StepOutput output;
+  const auto check = [&](std::span<const std::vector<uint64_t>> of_slices, bool with_all) {
+    std::vector<Slice> slices;
+    for (const std::vector<uint64_t>& mask : of_slices) {
+      slices.push_back({.sequence = l.engine->cache().create_sequence(),
+                        .tokens = fixture.tokens,
+                        .logits = all_rows(rows),
+                        .logit_mask = mask});
+    }
+    if (with_all) {
+      slices.push_back(
+          {.sequence = l.engine->cache().create_sequence(), .tokens = fixture.tokens, .logits = all_rows(rows)});
+    }
+    const Status status = l.engine->step(slices, &output);
+    ASSERT_TRUE(status.ok()) << status.message();
+    for (size_t s = 0; s < slices.size(); ++s) {
+      for (size_t r = 0; r < rows; ++r) {
+        for (size_t t = 0; t < vocab; ++t) {
+          if (s < of_slices.size() && (of_slices[s][t / 64] >> t % 64 & 1) == 0) continue;
+          ASSERT_EQ(output.logits(s, r)[t], want[r * vocab + t]) << "slice " << s << ", row " << r << ", token " << t;
+        }
+      }
+      ASSERT_TRUE(l.engine->cache().remove(slices[s].sequence).ok());
+    }
+  };
+  for (const std::vector<uint64_t>& mask : masks) check({&mask, 1}, false);
+  check(std::span(masks).first(2), false);
+  check(std::span(masks).first(1), true);
+  const std::vector<uint64_t> wrong(masks[0].size() + 1);
+  const Slice slice{
+      .sequence = l.engine->cache().create_sequence(), .tokens = fixture.tokens, .logits = {0}, .logit_mask = wrong};
+  EXPECT_EQ(l.engine->step({&slice, 1}, &output).code(), Code::kInvalidArgument);
+}
+
 TEST_P(Families, AConvertedFileGivesTheSameBits) {
   const std::string folder = folder_of(GetParam());
   const Fixture fixture(folder);

@@ -3,7 +3,6 @@
 #include "engine/generate.h"
 
 #include <algorithm>
-#include <bit>
 #include <chrono>
 #include <cmath>
 #include <optional>
@@ -90,13 +89,11 @@ class Running {
     if (in_prefill()) {
       rows_ = std::min(static_cast<size_t>(limit), request_.prompt.size() - fed_);
       s.tokens = std::span<const TokenId>(request_.prompt).subspan(fed_, rows_);
-      if (fed_ + rows_ == request_.prompt.size() && request_.max_tokens != 0) {
-        s.logits = {static_cast<int32_t>(rows_ - 1)};
-      }
+      if (fed_ + rows_ == request_.prompt.size() && request_.max_tokens != 0) ask(&s);
     } else {
       rows_ = std::min(static_cast<size_t>(limit), new_.size() - new_fed_);
       s.tokens = std::span<const TokenId>(new_).subspan(new_fed_, rows_);
-      if (new_fed_ + rows_ == new_.size()) s.logits = {static_cast<int32_t>(rows_ - 1)};
+      if (new_fed_ + rows_ == new_.size()) ask(&s);
     }
     return s;
   }
@@ -130,15 +127,19 @@ class Running {
   }
 
  private:
+  // Asks for the logits of the slice's last row: those that may be drawn from, or all if somebody reads all.
+  void ask(Slice* slice) {
+    slice->logits = {static_cast<int32_t>(rows_ - 1)};
+    if (!request_.constraint) return;
+    if (!has_mask_) fill_mask();
+    if (request_.n_logprobs < 0) slice->logit_mask = wanted_;
+  }
+
   void draw(std::span<const float> logits) {
     new_.clear();
     new_fed_ = 0;
-    if (request_.constraint && !fill_mask(logits.size())) {
-      start_answer();
-      if (!mask_failure_.ok()) return fail(mask_failure_);
-      return finish(FinishReason::kStop);
-    }
-    if (!mask_failure_.ok()) return fail(mask_failure_);
+    if (nothing_left_) return end_here();
+    has_mask_ = false;
     for (int attempt = 0;; ++attempt) {
       const auto position = static_cast<uint32_t>(request_.prompt.size() + result_.tokens.size());
       Result<Draw> drawn = sampler_->draw(logits, state_, position, request_.sample, request_.n_logprobs, mask_);
@@ -154,21 +155,22 @@ class Running {
         next = *std::move(advanced);
         if (!fits(next)) {
           // Another one; after some of them only what leads straight to the end.
+          result_.hastened = true;
           if (attempt < kOtherDraws) {
-            mask_[static_cast<size_t>(drawn->token)] = 0;
-            if (std::find(mask_.begin(), mask_.end(), 1) != mask_.end()) continue;
+            const auto token = static_cast<size_t>(drawn->token);
+            mask_[token / 64] &= ~(uint64_t{1} << token % 64);
+            if (std::any_of(mask_.begin(), mask_.end(), [](uint64_t word) { return word != 0; })) continue;
           }
           tight_ = true;
-          if (!fill_mask(logits.size())) {
-            start_answer();
-            return finish(FinishReason::kStop);
-          }
+          if (!fill_mask()) return end_here();
           continue;
         }
         constraint_state_ = std::move(next);
       }
       start_answer();
-      if (take(*std::move(drawn))) take_forced();
+      if (!take(*std::move(drawn)) || !request_.constraint) return;
+      take_forced();
+      if (!done_ && !fill_mask()) end_here();
       return;
     }
   }
@@ -185,17 +187,25 @@ class Running {
     if (request_.n_logprobs >= 0) result_.draws.push_back(drawn);
     if (request_.on_token && !request_.on_token(drawn)) {
       finish(FinishReason::kStop);
-    } else if (request_.max_tokens > 0 && result_.tokens.size() >= static_cast<size_t>(request_.max_tokens)) {
-      finish(FinishReason::kLength);
-    } else if (request_.prompt.size() + result_.tokens.size() > static_cast<size_t>(engine_.options().context)) {
-      finish(FinishReason::kLength);  // the token just drawn no longer fits
+    } else if ((request_.max_tokens > 0 && result_.tokens.size() >= static_cast<size_t>(request_.max_tokens)) ||
+               // The token just drawn no longer fits.
+               request_.prompt.size() + result_.tokens.size() > static_cast<size_t>(engine_.options().context)) {
+      finish(is_whole() ? FinishReason::kStop : FinishReason::kLength);
     }
     return !done_;
   }
 
+  // Whether a structure is complete where the tokens ran out.
+  bool is_whole() {
+    if (!request_.constraint || !request_.constraint->accepting(constraint_state_)) return false;
+    if (request_.constraint->mask(constraint_state_)->first() == -1) return true;
+    result_.hastened |= request_.finish_in_time;
+    return request_.finish_in_time;
+  }
+
   // Tokens that need no model: the only one of a mask, and text that has to come, in its canonical tokens.
   void take_forced() {
-    if (!request_.constraint || request_.n_logprobs >= 0) return;
+    if (request_.n_logprobs >= 0) return;
     Constraint& constraint = *request_.constraint;
     while (!done_ && new_.size() < kMaxForced && !constraint.accepting(constraint_state_)) {
       std::vector<TokenId> tokens;
@@ -210,6 +220,7 @@ class Running {
         Result<ConstraintState> next = constraint.advance(constraint_state_, token);
         if (!next.ok() || !fits(*next)) return;
         constraint_state_ = *std::move(next);
+        ++result_.forced_tokens;
         if (!take({.token = token})) return;
       }
     }
@@ -259,32 +270,51 @@ class Running {
     result_.prefill_seconds = seconds_between(begin_, first_);
   }
 
-  // What may come next, for the sampler; false if nothing may but the end.
-  bool fill_mask(size_t vocab_size) {
-    mask_.assign(vocab_size, 0);
-    std::shared_ptr<const TokenMask> allowed;
+  // What may come next, before the step whose logits decide: a mask asks for no more of them than it has. False if
+  // nothing may come but the end.
+  bool fill_mask() {
+    Constraint& constraint = *request_.constraint;
+    const std::shared_ptr<const TokenMask> allowed = constraint.mask(constraint_state_);
+    std::shared_ptr<const TokenMask> within;
     if (const int left = tokens_left(); left >= 0) {
-      const std::optional<int> needed = request_.constraint->tokens_to_end(constraint_state_);
+      const std::optional<int> needed = constraint.tokens_to_end(constraint_state_);
       if (tight_ || (needed && left <= *needed + kSlack)) {
-        allowed = request_.constraint->mask_within(constraint_state_, tight_ ? needed.value_or(0) : left);
+        within = constraint.mask_within(constraint_state_, tight_ ? needed.value_or(0) : left);
       }
     }
-    if (!allowed) allowed = request_.constraint->mask(constraint_state_);
-    const std::span<const uint64_t> words = allowed->words();
-    bool any = false;
-    for (size_t w = 0; w < words.size(); ++w) {
-      for (uint64_t bits = words[w]; bits != 0; bits &= bits - 1) {
-        const size_t token = w * 64 + static_cast<size_t>(std::countr_zero(bits));
-        if (token < vocab_size) mask_[token] = 1;
-        any = true;
-      }
+    const bool any = allowed->first() != -1;
+    const bool may_end = constraint.accepting(constraint_state_);
+    if (!any) mask_failure_ = constraint.failure(constraint_state_);
+    copy_mask(*allowed, may_end, &wanted_);
+    if (within && *within != *allowed) {
+      result_.hastened = true;
+      copy_mask(*within, may_end, &mask_);
+    } else {
+      mask_ = wanted_;
     }
-    if (!any) mask_failure_ = request_.constraint->failure(constraint_state_);
-    if (!request_.constraint->accepting(constraint_state_)) return true;
+    has_mask_ = true;
+    nothing_left_ = !mask_failure_.ok() || (may_end && !any);
+    return !nothing_left_;
+  }
+
+  // A mask over the model's vocabulary, which may be smaller than the tokenizer's or larger.
+  void copy_mask(const TokenMask& tokens, bool may_end, std::vector<uint64_t>* words) const {
+    const auto vocab_size = static_cast<size_t>(engine_.model().config().vocab_size);
+    const std::span<const uint64_t> from = tokens.words();
+    words->assign((vocab_size + 63) / 64, 0);
+    std::copy_n(from.begin(), std::min(from.size(), words->size()), words->begin());
+    if (vocab_size % 64 != 0) words->back() &= (uint64_t{1} << vocab_size % 64) - 1;
+    if (!may_end) return;
     for (const TokenId end : request_.end_tokens) {
-      if (end >= 0 && static_cast<size_t>(end) < vocab_size) mask_[static_cast<size_t>(end)] = 1;
+      const auto token = static_cast<size_t>(end);
+      if (end >= 0 && token < vocab_size) (*words)[token / 64] |= uint64_t{1} << token % 64;
     }
-    return any;
+  }
+
+  // The answer ends where nothing may come any more.
+  void end_here() {
+    start_answer();
+    mask_failure_.ok() ? finish(FinishReason::kStop) : fail(mask_failure_);
   }
 
   Engine& engine_;
@@ -293,7 +323,10 @@ class Running {
   std::optional<Sampler> sampler_;
   SamplerState state_;
   ConstraintState constraint_state_;
-  std::vector<uint8_t> mask_;
+  // What may be drawn next, a bit for each token, and all that the constraint allows.
+  std::vector<uint64_t> mask_, wanted_;
+  bool has_mask_ = false;      // for the next draw
+  bool nothing_left_ = false;  // the mask is empty: the answer ends, well or with mask_failure_
   Status mask_failure_;
   SequenceId sequence_ = -1;
   bool owns_sequence_ = false;

@@ -22,8 +22,9 @@
 namespace decant {
 
 enum class FinishReason {
-  kStop,       // an end token was drawn (it is not part of the tokens), or the callback asked to stop
-  kLength,     // max_tokens were drawn, or the context is full
+  kStop,    // an end token was drawn (it is not part of the tokens), a constraint lets nothing follow, or the callback
+            // asked to stop
+  kLength,  // max_tokens were drawn, or the context is full; with finish_in_time only if the text may not end there
   kCancelled,  // the cancellation flag was raised
   kError,      // GenerateResult::status says why
 };
@@ -63,6 +64,8 @@ struct GenerateResult {
   std::vector<TokenId> tokens;  // drawn, without the prompt and without the end token
   std::vector<Draw> draws;      // one per token, when log-probabilities were asked for
   FinishReason finish = FinishReason::kLength;
+  int forced_tokens = 0;       // of the tokens, those taken without asking the model
+  bool hastened = false;       // finish_in_time kept tokens back, or ended a text that could go on
   int cached_tokens = 0;       // prompt tokens that were in `sequence` already
   double prefill_seconds = 0;  // from the start until the request's first token was drawn
   double decode_seconds = 0;   // from then on

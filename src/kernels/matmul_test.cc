@@ -368,6 +368,45 @@ TEST_P(MatmulOfType, ThreadsChangeNoBit) {
   }
 }
 
+TEST_P(MatmulOfType, GroupsThatAreWantedAreTheBitsOfTheWhole) {
+  constexpr int64_t kOutputs = 1095;  // 69 groups, the last one short
+  const TestWeight w = TestWeight::random(GetParam(), kOutputs, block(), 6);
+  std::vector<std::vector<int32_t>> lists = {{0}, {68}, {1, 2, 3, 9, 67, 68}, {}};
+  for (int32_t g = 0; g < 69; g += 1 + g % 3) lists.back().push_back(g);
+  for (int64_t rows : {1, 2, 9, 33}) {
+    const std::vector<float> x = Random(8).normals(static_cast<size_t>(rows * w.cols));
+    for (const std::string& table : every_table()) {
+      for (int threads : {1, 3}) {
+        auto device = device_of(table, threads);
+        const std::vector<float> whole = multiply(*device, w, x, rows);
+        const Activations a(*device, x, rows, w.cols);
+        const DeviceBuffer data = upload(*device, w.packed);
+        for (const std::vector<int32_t>& groups : lists) {
+          const DeviceBuffer y = upload(*device, std::vector<float>(whole.size(), -1.0f));
+          const MatmulArgs args{.w = w.view(data),
+                                .x = a.x.ptr<float>(),
+                                .xq = a.quantized(),
+                                .rows = rows,
+                                .y = y.ptr<float>(),
+                                .ldy = kOutputs,
+                                .bias = {},
+                                .groups = groups};
+          device->table().matmul(device->queue(), {&args, 1});
+          const std::vector<float> got = download<float>(*device, y, whole.size());
+          for (int64_t row = 0; row < rows; ++row) {
+            for (const int32_t g : groups) {
+              const int64_t begin = row * kOutputs + g * kGroupRows;
+              const int64_t n = std::min<int64_t>(kGroupRows, kOutputs - g * kGroupRows);
+              ASSERT_TRUE(same_bits(slice_of(got, begin, n), slice_of(whole, begin, n)))
+                  << table << ", " << threads << " threads, " << rows << " rows: row " << row << ", group " << g;
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(All, MatmulOfType, ::testing::ValuesIn(every_dtype()),
                          [](const auto& param) { return type_name(param.param); });
 

@@ -61,6 +61,8 @@ struct MatmulArgs {
   int64_t ldy = 0;           // floats
   DevPtr<const float> bias;  // [O] or null
   bool accumulate = false;   // y = y + result instead of y = result
+  // Host memory, increasing: the groups of 16 outputs that are wanted; empty: all. Other outputs are undefined.
+  std::span<const int32_t> groups = {};
 };
 // Quantized: acc = 0; for each block b of 32 columns, for each sub-block: I = sum (u - zero) * q (exact integer);
 //   acc = fma(float(I), s * d, acc);  then, if has_min, for each sub-block: acc = fma(m, ds, acc) (ds16 or ds32).

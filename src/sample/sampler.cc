@@ -161,21 +161,24 @@ size_t nucleus(std::span<const Candidate> sorted, float max, double target, size
 // but counted in total_, as llama.cpp counts them, because min_keep and the dynamic temperature look at that count.
 class Sampler::Candidates {
  public:
-  // All of `logits`, which must outlive this. kInvalidArgument for NaN and +infinity.
-  Status reset(std::span<const float> logits) {
+  // All of `logits`, or those that `mask` allows; `logits` must outlive this. kInvalidArgument for NaN and +infinity.
+  Status reset(std::span<const float> logits, std::span<const uint64_t> mask = {}) {
     source_ = logits;
+    if (!mask.empty()) keep_allowed(mask);
     is_dense_ = true;
     is_sorted_ = false;
     total_ = logits.size();
     block_max_.resize(block_count(logits.size()));
     bool valid = true;
     for (size_t b = 0; b < block_max_.size(); ++b) {
-      block_max_[b] = maximum(b);
+      block_max_[b] = mask.empty() || mask[b] != 0 ? maximum(b) : -kInf;
       valid &= block_max_[b] <= kLargest;
     }
     if (!valid) {
-      const auto bad = std::find_if(logits.begin(), logits.end(), [](float v) { return !(v <= kLargest); });
-      return Status::invalid_argument("logits: entry {} is {}; the model's output is not usable", bad - logits.begin(),
+      const auto block = std::find_if(block_max_.begin(), block_max_.end(), [](float m) { return !(m <= kLargest); });
+      const auto begin = source_.begin() + (block - block_max_.begin()) * static_cast<ptrdiff_t>(kBlock);
+      const auto bad = std::find_if(begin, source_.end(), [](float v) { return !(v <= kLargest); });
+      return Status::invalid_argument("logits: entry {} is {}; the model's output is not usable", bad - source_.begin(),
                                       *bad);
     }
     refresh_max();
@@ -194,7 +197,9 @@ class Sampler::Candidates {
     double sum = 0;
     if (is_dense_) {
       float padded[kBlock];
-      for (size_t b = 0; b < block_max_.size(); ++b) sum += block_mass(block(b, padded), max_);
+      for (size_t b = 0; b < block_max_.size(); ++b) {
+        if (is_in_play(b)) sum += block_mass(block(b, padded), max_);
+      }
     } else {
       for (const Candidate& c : list_) sum += weight(c);
     }
@@ -202,14 +207,6 @@ class Sampler::Candidates {
   }
 
   // ---- Edits.
-
-  // Forbids the tokens whose mask is 0.
-  void apply_mask(std::span<const uint8_t> mask) {
-    float* values = own();
-    const uint8_t* allowed = mask.data();
-    for (size_t i = 0; i < mask.size(); ++i) values[i] = allowed[i] != 0 ? values[i] : -kInf;
-    refresh_blocks();
-  }
 
   // logit = f(logit, token) for the tokens listed that are candidates; they must be distinct and in range.
   // kInvalidArgument, naming `what`, if a logit becomes NaN or +infinity.
@@ -224,7 +221,9 @@ class Sampler::Candidates {
     };
     if (is_dense_) {
       float* values = own();
-      for (const int32_t token : tokens) change(&values[token], token);
+      for (const int32_t token : tokens) {
+        if (is_in_play(token / kBlock)) change(&values[token], token);
+      }
     } else {
       marks_.resize(vocab_size());
       for (const int32_t token : tokens) marks_[token] = 1;
@@ -243,7 +242,9 @@ class Sampler::Candidates {
     } else if (tokens.size() >= block_max_.size()) {
       refresh_blocks();
     } else {
-      for (const int32_t token : tokens) block_max_[token / kBlock] = maximum(token / kBlock);
+      for (const int32_t token : tokens) {
+        if (is_in_play(token / kBlock)) block_max_[token / kBlock] = maximum(token / kBlock);
+      }
       refresh_max();
     }
     return Status();
@@ -255,8 +256,11 @@ class Sampler::Candidates {
     const float base = std::isfinite(max_ / temperature) ? 0.0f : max_;
     if (is_dense_) {
       float* values = own();
-      const size_t n = source_.size();
-      for (size_t i = 0; i < n; ++i) values[i] = (values[i] - base) / temperature;
+      for (size_t b = 0; b < block_max_.size(); ++b) {
+        if (!is_in_play(b)) continue;
+        const size_t end = std::min((b + 1) * kBlock, source_.size());
+        for (size_t i = b * kBlock; i < end; ++i) values[i] = (values[i] - base) / temperature;
+      }
       for (float& m : block_max_) m = (m - base) / temperature;  // rounding is monotone
     } else {
       for (Candidate& c : list_) c.logit = (c.logit - base) / temperature;
@@ -483,7 +487,7 @@ class Sampler::Candidates {
       return;
     }
     for (size_t b = 0; b < block_max_.size(); ++b) {
-      if (block_max_[b] < floor()) continue;
+      if (!is_in_play(b) || block_max_[b] < floor()) continue;
       const size_t end = std::min((b + 1) * kBlock, source_.size());
       for (size_t i = b * kBlock; i < end; ++i) {
         if (source_[i] > -kInf) f(Candidate{source_[i], static_cast<int32_t>(i)});
@@ -515,6 +519,38 @@ class Sampler::Candidates {
     return block_maximum(block(b, padded));
   }
 
+  // Whether a block has candidates. One that has none is not read: behind a mask it holds anything.
+  bool is_in_play(size_t b) const { return block_max_[b] > -kInf; }
+
+  // A copy of what the mask allows. Blocks of which it allows nothing stay as they were: their logits may not even have
+  // been computed.
+  void keep_allowed(std::span<const uint64_t> mask) {
+    const std::span<const float> logits = source_;
+    values_.resize(logits.size());
+    for (size_t b = 0; b < mask.size(); ++b) {
+      if (mask[b] == 0) continue;
+      const size_t begin = b * kBlock, n = std::min(kBlock, logits.size() - begin);
+      const uint64_t allowed = n == kBlock ? mask[b] : mask[b] & ((uint64_t{1} << n) - 1);
+      const float* from = logits.data() + begin;
+      float* to = values_.data() + begin;
+      if (std::popcount(allowed) > static_cast<int>(kBlock / 2)) {
+        std::copy_n(from, n, to);
+        for (uint64_t bits = ~allowed; bits != 0; bits &= bits - 1) {
+          const auto i = static_cast<size_t>(std::countr_zero(bits));
+          if (i >= n) break;
+          to[i] = -kInf;
+        }
+      } else {
+        std::fill_n(to, n, -kInf);
+        for (uint64_t bits = allowed; bits != 0; bits &= bits - 1) {
+          const auto i = static_cast<size_t>(std::countr_zero(bits));
+          to[i] = from[i];
+        }
+      }
+    }
+    source_ = values_;
+  }
+
   // A copy of the logits that may be written.
   float* own() {
     if (source_.data() != values_.data()) {
@@ -525,7 +561,9 @@ class Sampler::Candidates {
   }
 
   void refresh_blocks() {
-    for (size_t b = 0; b < block_max_.size(); ++b) block_max_[b] = maximum(b);
+    for (size_t b = 0; b < block_max_.size(); ++b) {
+      if (is_in_play(b)) block_max_[b] = maximum(b);
+    }
     refresh_max();
   }
 
@@ -830,13 +868,11 @@ Result<Sampler> Sampler::create(SamplerOptions options, int vocab_size) {
 
 // ---- The chain.
 
-Status Sampler::apply_bias(std::span<const uint8_t> mask, Candidates* candidates) const {
-  DECANT_TRY_STATUS(candidates->edit(biased_, "logit_bias", [&](float logit, int32_t token) {
+Status Sampler::apply_bias(Candidates* candidates) const {
+  return candidates->edit(biased_, "logit_bias", [&](float logit, int32_t token) {
     return logit +
            bias_[static_cast<size_t>(std::lower_bound(biased_.begin(), biased_.end(), token) - biased_.begin())];
-  }));
-  if (!mask.empty()) candidates->apply_mask(mask);
-  return Status();
+  });
 }
 
 Status Sampler::apply_penalties(const SamplerState& state, Candidates* candidates) const {
@@ -940,16 +976,17 @@ Sampler::Candidates& Sampler::thread_candidates() {
 }
 
 Status Sampler::run(std::span<const float> logits, const SamplerState& state, const RngKey& key,
-                    std::span<const uint8_t> mask, Candidates* candidates) const {
+                    std::span<const uint64_t> mask, Candidates* candidates) const {
   if (std::ssize(logits) != vocab_size_) {
     return Status::invalid_argument("logits: {} entries for a vocabulary of {}", logits.size(), vocab_size_);
   }
-  if (!mask.empty() && mask.size() != logits.size()) {
-    return Status::invalid_argument("mask: {} entries for a vocabulary of {}", mask.size(), vocab_size_);
+  if (!mask.empty() && mask.size() != block_count(logits.size())) {
+    return Status::invalid_argument("mask: {} words for a vocabulary of {}", mask.size(), vocab_size_);
   }
-  DECANT_TRY_STATUS(candidates->reset(logits));
-  if (candidates->empty()) return Status::invalid_argument("logits: all are -infinity; no token can be chosen");
-  DECANT_TRY_STATUS(apply_bias(mask, candidates));
+  DECANT_TRY_STATUS(candidates->reset(logits, mask));
+  if (candidates->empty() && mask.empty())
+    return Status::invalid_argument("logits: all are -infinity; no token can be chosen");
+  DECANT_TRY_STATUS(apply_bias(candidates));
   if (candidates->empty())
     return Status::invalid_argument("no token is left: the logit bias or the mask forbids all of them");
 
@@ -990,7 +1027,7 @@ Status Sampler::run(std::span<const float> logits, const SamplerState& state, co
 
 Result<std::vector<TokenLogprob>> Sampler::distribution(std::span<const float> logits, const SamplerState& state,
                                                         uint32_t position, uint32_t sample,
-                                                        std::span<const uint8_t> mask) const {
+                                                        std::span<const uint64_t> mask) const {
   Candidates& candidates = thread_candidates();
   const RngKey key = {.seed = options_.seed, .sample = sample, .position = position, .purpose = Purpose::kSample};
   DECANT_TRY_STATUS(run(logits, state, key, mask, &candidates));
@@ -1005,7 +1042,7 @@ Result<std::vector<TokenLogprob>> Sampler::distribution(std::span<const float> l
 }
 
 Result<Draw> Sampler::draw(std::span<const float> logits, const SamplerState& state, uint32_t position, uint32_t sample,
-                           int n_logprobs, std::span<const uint8_t> mask) const {
+                           int n_logprobs, std::span<const uint64_t> mask) const {
   if (n_logprobs < -1) return Status::invalid_argument("n_logprobs: {} is below -1", n_logprobs);
   Candidates& candidates = thread_candidates();
   const RngKey key = {.seed = options_.seed, .sample = sample, .position = position, .purpose = Purpose::kSample};

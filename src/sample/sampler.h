@@ -95,12 +95,12 @@ class Sampler {
   // As above, also moves mirostat's mu by the draw's surprise.
   SamplerState advance(const SamplerState& state, const Draw& draw) const;
 
-  // `logits` [vocab_size]. `position`: index in the sequence of the token to be chosen. `mask`: optional, [vocab_size],
-  // 0 = forbidden; applied after the logit bias. `n_logprobs`: 0 = none asked for (logprob is still filled when >= 0;
-  // -1 skips it). kInvalidArgument if no token is left, if logits hold NaN or +infinity, or if a bias or a penalty
-  // overflows.
+  // `logits` [vocab_size]. `position`: index in the sequence of the token to be chosen. `mask`: optional, the
+  // tokens that are allowed, a bit each, 64 in a word; logits of others are not read, but for log-probabilities, which
+  // are of all tokens. `n_logprobs`: 0 = none asked for (logprob is still filled when >= 0; -1 skips it).
+  // kInvalidArgument if no token is left, if logits hold NaN or +infinity, or if a bias or a penalty overflows.
   Result<Draw> draw(std::span<const float> logits, const SamplerState& state, uint32_t position, uint32_t sample = 0,
-                    int n_logprobs = -1, std::span<const uint8_t> mask = {}) const;
+                    int n_logprobs = -1, std::span<const uint64_t> mask = {}) const;
 
   // The distribution that draw() samples from: candidates left by the chain with normalised log-probabilities, by
   // ascending token id. For verifiers and tests. Greedy gives one candidate. draw() takes the token with the greatest
@@ -108,7 +108,7 @@ class Sampler {
   // log-probabilities.
   Result<std::vector<TokenLogprob>> distribution(std::span<const float> logits, const SamplerState& state,
                                                  uint32_t position, uint32_t sample = 0,
-                                                 std::span<const uint8_t> mask = {}) const;
+                                                 std::span<const uint64_t> mask = {}) const;
 
   const SamplerOptions& options() const { return options_; }
 
@@ -120,9 +120,9 @@ class Sampler {
   static void push(SamplerState* state, int32_t token);
   void trim(SamplerState* state) const;
   // Runs the chain over `logits`, leaving its survivors in `candidates`.
-  Status run(std::span<const float> logits, const SamplerState& state, const RngKey& key, std::span<const uint8_t> mask,
-             Candidates* candidates) const;
-  Status apply_bias(std::span<const uint8_t> mask, Candidates* candidates) const;
+  Status run(std::span<const float> logits, const SamplerState& state, const RngKey& key,
+             std::span<const uint64_t> mask, Candidates* candidates) const;
+  Status apply_bias(Candidates* candidates) const;
   Status apply_penalties(const SamplerState& state, Candidates* candidates) const;
   Status apply_dry(const SamplerState& state, Candidates* candidates) const;
 

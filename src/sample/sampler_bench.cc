@@ -28,10 +28,10 @@ std::vector<float> model_like_logits(int n) {
 void run(benchmark::State& bench, const SamplerOptions& options, int n_logprobs = -1, bool masked = false) {
   const int n = static_cast<int>(bench.range(0));
   const std::vector<float> logits = model_like_logits(n);
-  std::vector<uint8_t> mask;
+  std::vector<uint64_t> mask;
   if (masked) {
-    mask.resize(logits.size());
-    for (size_t i = 0; i < mask.size(); i += 3) mask[i] = 1;
+    mask.resize((logits.size() + 63) / 64);
+    for (size_t i = 0; i < logits.size(); i += 3) mask[i / 64] |= uint64_t{1} << i % 64;
   }
   const Result<Sampler> sampler = Sampler::create(options, n);
   if (!sampler.ok()) return bench.SkipWithError(sampler.status().message().c_str());

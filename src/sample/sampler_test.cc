@@ -339,6 +339,15 @@ Sampler make(const SamplerOptions& options, size_t vocab_size) {
   return std::move(sampler).value();
 }
 
+// A mask as the sampler takes it, of one entry for each token; none of none.
+std::vector<uint64_t> words_of(const std::vector<uint8_t>& mask) {
+  std::vector<uint64_t> words((mask.size() + 63) / 64);
+  for (size_t t = 0; t < mask.size(); ++t) {
+    if (mask[t] != 0) words[t / 64] |= uint64_t{1} << t % 64;
+  }
+  return words;
+}
+
 // Normal, or few distinct values (ties), or a steep peak; sometimes with forbidden entries.
 std::vector<float> random_logits(std::mt19937& rng, size_t n) {
   std::normal_distribution<float> normal(0, 3);
@@ -378,12 +387,15 @@ void compare(int cases, const std::function<void(std::mt19937&, size_t n, Sample
     std::vector<uint8_t> mask;
     if (rng() % 4 == 0) {
       mask.resize(n);
-      for (uint8_t& m : mask) m = rng() % 4 != 0 ? 1 : 0;
+      // Three of four tokens, or a few in a few places.
+      const bool few = rng() % 2 == 0;
+      for (uint8_t& m : mask) m = (few ? rng() % 100 == 0 : rng() % 4 != 0) ? 1 : 0;
     }
     std::vector<float> logits = random_logits(rng, n);
-    bool some_left = false;
-    for (size_t t = 0; t < n; ++t) some_left |= logits[t] > -kInf && (mask.empty() || mask[t] != 0);
-    if (!some_left) mask.clear();
+    // Some tokens, or penalties may forbid what a mask leaves.
+    int left = 0;
+    for (size_t t = 0; t < n; ++t) left += logits[t] > -kInf && (mask.empty() || mask[t] != 0) ? 1 : 0;
+    if (left < 4) mask.clear();
     const std::vector<int32_t> text = random_text(rng, rng() % 200, n, 2 + rng() % 30);
     const uint32_t position = rng(), sample = rng() % 5;
     const RngKey coin = {.seed = options.seed, .sample = sample, .position = position, .purpose = Purpose::kXtc};
@@ -397,7 +409,12 @@ void compare(int cases, const std::function<void(std::mt19937&, size_t n, Sample
     narrowed += expected.size() < n ? 1 : 0;
     const Sampler sampler = make(options, n);
     const SamplerState state = sampler.start(text);
-    const auto actual = sampler.distribution(logits, state, position, sample, mask);
+    // What is behind a mask is not read.
+    const std::vector<uint64_t> words = words_of(mask);
+    for (size_t t = 0; t < mask.size(); ++t) {
+      if (mask[t] == 0) logits[t] = rng() % 2 == 0 ? kNan : kInf;
+    }
+    const auto actual = sampler.distribution(logits, state, position, sample, words);
     ASSERT_TRUE(actual.ok()) << actual.status().message();
     // Below e^-80 rounding decides whether a token has a probability at all.
     std::map<int32_t, double> found;
@@ -426,7 +443,7 @@ void compare(int cases, const std::function<void(std::mt19937&, size_t n, Sample
           static_cast<double>(t.logprob) + static_cast<double>(gumbel_noise(key, static_cast<uint32_t>(t.token)));
       if (score > best_score) best = t.token, best_score = score;
     }
-    const auto draw = sampler.draw(logits, state, position, sample, -1, mask);
+    const auto draw = sampler.draw(logits, state, position, sample, -1, words);
     ASSERT_TRUE(draw.ok()) << draw.status().message();
     ASSERT_EQ(draw->token, best) << "case " << i << " of " << n;
     ASSERT_NEAR(draw->surprise, -found[best] / std::log(2.0), 1e-4);
@@ -815,7 +832,7 @@ TEST(SamplerDry, HugeRepetitionsStayFinite) {
   const Sampler sampler = make(options, 2);
   const SamplerState state = sampler.start(std::vector<int32_t>(4000, 0));
   EXPECT_EQ(sampler.draw(std::vector<float>{5, 0}, state, 0)->token, 1);
-  std::vector<uint8_t> mask = {1, 0};
+  const std::vector<uint64_t> mask = {0b01};
   EXPECT_EQ(sampler.draw(std::vector<float>{5, 0}, state, 0, 0, -1, mask)->token, 0);
 }
 
@@ -1040,7 +1057,7 @@ TEST(SamplerDraw, LogprobsAreOfTheRawLogits) {
 TEST(SamplerDraw, AWarmDrawAllocatesNothing) {
   std::mt19937 rng(31);
   const std::vector<float> logits = random_logits(rng, 3000);
-  const std::vector<uint8_t> mask(3000, 1);
+  const std::vector<uint64_t> mask = words_of(std::vector<uint8_t>(3000, 1));
   SamplerOptions options;
   options.repeat_penalty = 1.2f;
   options.dry_multiplier = 1;
@@ -1083,7 +1100,7 @@ TEST(SamplerMask, ForbidsAfterTheBias) {
   options.logit_bias = {{1, 50.0f}};
   const Sampler sampler = make(options, 4);
   const std::vector<float> logits = {1, 2, 3, 4};
-  const std::vector<uint8_t> mask = {1, 0, 7, 0};
+  const std::vector<uint64_t> mask = {~uint64_t{0} ^ 0b1010};  // bits behind the vocabulary mean nothing
   const auto left = *sampler.distribution(logits, {}, 0, 0, mask);
   ASSERT_EQ(left.size(), 2u);
   EXPECT_EQ(left[0].token, 0);
@@ -1213,7 +1230,7 @@ TEST(SamplerRefuses, WhenNoTokenIsLeft) {
   const Sampler sampler = make({}, 3);
   const std::vector<float> logits = {1, 2, -kInf};
   expect_refused(sampler.draw(std::vector<float>(3, -kInf), {}, 0).status(), "all are -infinity");
-  expect_refused(sampler.draw(logits, {}, 0, 0, -1, std::vector<uint8_t>{0, 0, 1}).status(), "no token is left");
+  expect_refused(sampler.draw(logits, {}, 0, 0, -1, std::vector<uint64_t>{0b100}).status(), "no token is left");
   SamplerOptions options;
   options.ignore_eos = true;
   options.end_tokens = {0, 1};
@@ -1252,8 +1269,8 @@ TEST(SamplerRefuses, SpansOfTheWrongLength) {
   const Sampler sampler = make({}, 3);
   expect_refused(sampler.draw(std::vector<float>(4, 1), {}, 0).status(), "logits: 4 entries");
   expect_refused(sampler.draw({}, {}, 0).status(), "logits: 0 entries");
-  expect_refused(sampler.draw(std::vector<float>(3, 1), {}, 0, 0, -1, std::vector<uint8_t>(2, 1)).status(),
-                 "mask: 2 entries");
+  expect_refused(sampler.draw(std::vector<float>(3, 1), {}, 0, 0, -1, std::vector<uint64_t>(2, 1)).status(),
+                 "mask: 2 words");
   expect_refused(sampler.draw(std::vector<float>(3, 1), {}, 0, 0, -2).status(), "n_logprobs");
 }
 

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The program with real models; skipped without DECANT_TEST_SMOLLM2 and DECANT_TEST_GEMMA3 (paths of GGUF files)."""
 
+import json
 import os
 import unittest
 
@@ -9,6 +10,35 @@ import harness
 
 SMOLLM2 = os.environ.get("DECANT_TEST_SMOLLM2")
 GEMMA3 = os.environ.get("DECANT_TEST_GEMMA3")
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"name": {"type": "string", "maxLength": 30}, "age": {"type": "integer", "minimum": 0, "maximum": 120}, "tags": {"type": "array", "items": {"enum": ["red", "green", "blue"]}}},
+    "required": ["name", "age", "tags"],
+    "additionalProperties": False,
+}
+
+
+class StructureTest(harness.CliTest):
+    """Log-probabilities need the logits of all tokens; without them those of the mask alone are computed."""
+
+    def same_tokens(self, model):
+        self.write("schema.json", json.dumps(SCHEMA))
+        for sampling in (("--temp", "0"), ("--temp", "1", "-s", "3"), ("--temp", "0.8", "-s", "4", "--repeat-penalty", "1.2", "--top-p", "0.9")):
+            arguments = ("run", "-m", model, "Describe a person.", "-n", "60", "--json-schema", "schema.json", *sampling)
+            few = self.report(*arguments, timeout=600)
+            everything = self.report(*arguments, "--logprobs", "0", timeout=600)
+            self.assertEqual(few["tokens"], everything["tokens"], sampling)
+            self.assertGreater(len(few["tokens"]), 10)
+
+    @unittest.skipUnless(SMOLLM2, "DECANT_TEST_SMOLLM2 is not set")
+    def test_smollm2(self):
+        self.same_tokens(SMOLLM2)
+
+    @unittest.skipUnless(GEMMA3, "DECANT_TEST_GEMMA3 is not set")
+    def test_gemma3(self):
+        self.same_tokens(GEMMA3)
 
 
 class SmolLm2Test(harness.CliTest):

@@ -427,6 +427,23 @@ inline void run_range(const MatmulArgs& m, int64_t begin, int64_t end, float* sc
   for (; begin < end; begin += step) run_weight(m, begin, std::min(begin + step, end), scratch);
 }
 
+// How much there is to do: groups of the weight, or those of the list.
+inline int64_t item_count(const MatmulArgs& m) {
+  return m.groups.empty() ? m.w.groups() : static_cast<int64_t>(m.groups.size());
+}
+
+// Items [begin, end) of a product; neighbours in the list together.
+inline void run_items(const MatmulArgs& m, int64_t begin, int64_t end, float* scratch) {
+  if (m.groups.empty()) return run_range(m, begin, end, scratch);
+  while (begin < end) {
+    const int64_t first = m.groups[static_cast<size_t>(begin)];
+    int64_t n = 1;
+    while (begin + n < end && m.groups[static_cast<size_t>(begin + n)] == first + n) ++n;
+    run_range(m, first, first + n, scratch);
+    begin += n;
+  }
+}
+
 // Guided: each thread first takes a long run of items, which memory delivers fastest, and ever shorter ones towards the
 // end, so that the threads finish together. Runs are multiples of `unit` as far as they go.
 inline std::vector<int64_t>& guided_tasks(CpuQueue& queue, int64_t items, int64_t unit) {
@@ -445,21 +462,21 @@ inline std::vector<int64_t>& guided_tasks(CpuQueue& queue, int64_t items, int64_
 
 inline void matmul(Queue& queue, std::span<const MatmulArgs> args) {
   CpuQueue& q = cpu(queue);
-  int64_t groups = 0;
+  int64_t items = 0;
   size_t floats = 0;
   for (const MatmulArgs& m : args) {
-    groups += m.w.groups();
+    items += item_count(m);
     floats = std::max(floats, matmul_scratch(m.w));
   }
-  const std::vector<int64_t>& bounds = guided_tasks(q, groups, args[0].rows > 2 ? native::kTileGroups : 1);
+  const std::vector<int64_t>& bounds = guided_tasks(q, items, args[0].rows > 2 ? native::kTileGroups : 1);
   q.pool().parallel_for(static_cast<int64_t>(bounds.size()) - 1, 1, [&](int64_t task, int64_t, int thread) {
     float* scratch = q.scratch(thread, floats);
-    int64_t first = 0;  // of the weight's groups
+    int64_t first = 0;  // of the product's items
     const int64_t begin = bounds[static_cast<size_t>(task)], end = bounds[static_cast<size_t>(task) + 1];
     for (const MatmulArgs& m : args) {
-      const int64_t n = m.w.groups();
+      const int64_t n = item_count(m);
       const int64_t from = std::max(begin - first, int64_t{0}), to = std::min(end - first, n);
-      if (from < to) run_range(m, from, to, scratch);
+      if (from < to) run_items(m, from, to, scratch);
       first += n;
     }
   });
