@@ -210,6 +210,7 @@ Status jsonschemabench(const EvalOptions& options, JsonReport* report) {
                                      .parallel = options.parallel,
                                      .schema = schema_options(options.schema)};
   if (options.answer.predict >= 0) generation.max_tokens = options.answer.predict;
+  generation.finish = options.finish;
   DECANT_TRY(generation.sampler, sampler_options(options.answer, session));
   generation.end_tokens = end_tokens(*session.tokenizer);
   generation.encode = [&](const std::string& text) -> Result<std::vector<TokenId>> {
@@ -218,17 +219,19 @@ Status jsonschemabench(const EvalOptions& options, JsonReport* report) {
   };
   Json json;
   Json& rows = json["schemas"] = Json::array();
-  int refused = 0, finished = 0, valid = 0, failed = 0;
-  double tokens = 0, seconds = 0, plain_seconds = 0;
+  int refused = 0, finished = 0, hastened = 0, valid = 0, failed = 0;
+  double tokens = 0, forced = 0, seconds = 0, plain_seconds = 0;
   std::vector<double> ratios;
   Progress progress;
   const auto done = [&](const SchemaAnswer& a) -> Status {
     refused += !a.refused.empty();
     failed += !a.error.empty();
     finished += a.finish == FinishReason::kStop;
+    hastened += a.finish == FinishReason::kStop && a.hastened;
     valid += a.valid;
     if (a.tokens > 1) {
       tokens += static_cast<double>(a.tokens - 1);
+      forced += static_cast<double>(a.forced);
       seconds += a.seconds;
       plain_seconds += a.plain_seconds;
       if (a.plain_seconds > 0) ratios.push_back(a.seconds / a.plain_seconds);
@@ -239,8 +242,10 @@ Status jsonschemabench(const EvalOptions& options, JsonReport* report) {
                     {"error", a.error.empty() ? Json(nullptr) : Json(a.error)},
                     {"text", a.text},
                     {"finish_reason", finish_reason_name(a.finish)},
+                    {"hastened", a.hastened},
                     {"valid", a.valid},
                     {"tokens", a.tokens},
+                    {"forced", a.forced},
                     {"compile_s", a.compile_seconds},
                     {"decode_s", a.seconds},
                     {"decode_without_s", a.plain_seconds}});
@@ -256,20 +261,29 @@ Status jsonschemabench(const EvalOptions& options, JsonReport* report) {
                      {"compiled", compiled},
                      {"failed", failed},
                      {"finished", finished},
+                     {"hastened", hastened},
                      {"length", compiled - failed - finished},
                      {"valid", valid},
                      {"seed", generation.sampler.seed},
                      {"tokens_per_s", rate(tokens, seconds)},
                      {"tokens_per_s_without", rate(tokens, plain_seconds)},
+                     {"tokens", tokens},
+                     {"forced", forced},
+                     {"time_ratio_of_all", plain_seconds > 0 ? Json(seconds / plain_seconds) : Json(nullptr)},
                      {"time_ratio", json_of(ratio)}};
   DECANT_TRY_STATUS(report->write(json));
   if (report->to_stdout()) return {};
   std::string text = fmt::format(
-      "{} schemas: {} compiled, {} answers finished, {} cut at {} tokens, {} without an answer; {} of the finished are "
-      "valid\n",
-      n, compiled, finished, compiled - failed - finished, generation.max_tokens, failed, valid);
-  text += fmt::format("{:.1f} tokens/s, without the constraint {:.1f}; time by answer {:.2f} times (median)\n",
-                      rate(tokens, seconds), rate(tokens, plain_seconds), ratio.p50);
+      "{} schemas: {} compiled, {} answers finished ({} of them hastened), {} cut at {} tokens, {} without an answer; "
+      "{} "
+      "of the finished are valid\n",
+      n, compiled, finished, hastened, compiled - failed - finished, generation.max_tokens, failed, valid);
+  text += fmt::format("{:.1f} tokens/s, without the constraint {:.1f}; {:.1f} % of the tokens took no step\n",
+                      rate(tokens, seconds), rate(tokens, plain_seconds), tokens > 0 ? 100 * forced / tokens : 0);
+  text += fmt::format(
+      "time a token, with the constraint by without, answer by answer: median {:.3f}, p90 {:.3f}, p99 {:.3f}; of all "
+      "together {:.3f}\n",
+      ratio.p50, ratio.p90, ratio.p99, plain_seconds > 0 ? seconds / plain_seconds : 0);
   return write_stdout(text);
 }
 

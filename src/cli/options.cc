@@ -845,6 +845,7 @@ std::function<Result<Command>()> define_eval(Adder& add) {
   add.integer("--every", &o->every, 1, 1000000, "take each N-th schema of MaskBench", "1");
   add.integer("--limit", &o->limit, 0, kIntMax, "jsonschemabench: schemas at most; 0: all");
   add.integer("--parallel", &o->parallel, 1, 1024, "jsonschemabench: answers at a time");
+  add.flag("--finish", &o->finish, "jsonschemabench: draw only tokens behind which the rest of -n is enough to end");
   add.integer("--walks", &o->walks, 1, 1000000, "schema-walk: random walks through the masks of each schema");
   add.value("--samples", "FILE", "maskbench: write vocabulary, schemas, tokens and times to FILE, one JSON a line",
             [o](CLI::Option*, const std::string& text) { o->samples = text; });

@@ -174,6 +174,7 @@ struct EvalOptions {
   int every = 1;        // --every: takes each n-th schema
   int limit = 0;        // --limit: of jsonschemabench; 0: all
   int parallel = 1;     // --parallel: answers of jsonschemabench at a time
+  bool finish = false;  // --finish: answers of jsonschemabench end within -n tokens
   int walks = 4;        // --walks: of a schema
   std::string samples;  // --samples: a file, or ""
   std::string tasks;    // --tasks: names and families with commas between them; "": all

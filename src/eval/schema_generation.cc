@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "eval/schema_generation.h"
 
+#include <algorithm>
 #include <chrono>
 
 #include "constrain/json_machine.h"
@@ -47,6 +48,7 @@ class Group {
     out.compile_seconds = now() - begin;
     if (constraint.ok()) {
       GenerateRequest request{.sampler = options_.sampler, .max_tokens = options_.max_tokens};
+      request.finish_in_time = options_.finish;
       DECANT_TRY(request.prompt, options_.encode(question(schema.text, options_.prompt_chars)));
       request.end_tokens = options_.end_tokens;
       request.constraint = *std::move(constraint);
@@ -60,17 +62,26 @@ class Group {
 
   // Writes all answers, and as many tokens without the constraints.
   Status finish(const std::function<Status(const SchemaAnswer&)>& done) {
-    const std::vector<GenerateResult> results = generate(engine_, requests_);
+    KvCache& cache = engine_.cache();
+    for (GenerateRequest& request : requests_) request.sequence = cache.create_sequence();
+    const Timed with = run();
     for (size_t i = 0; i < requests_.size(); ++i) {
       requests_[i].constraint = nullptr;
+      requests_[i].finish_in_time = false;
       requests_[i].end_tokens.clear();
-      requests_[i].max_tokens = static_cast<int>(results[i].tokens.size());
+      requests_[i].max_tokens = static_cast<int>(with.results[i].tokens.size());
+      // The prompt is there already.
+      const int kept = std::min(cache.length(requests_[i].sequence), static_cast<int>(requests_[i].prompt.size()));
+      DECANT_TRY_STATUS(cache.truncate(requests_[i].sequence, kept));
     }
-    const std::vector<GenerateResult> plain = generate(engine_, requests_);
+    const Timed without = run();
+    for (const GenerateRequest& request : requests_) DECANT_TRY_STATUS(cache.remove(request.sequence));
     size_t next = 0;
     for (SchemaAnswer& a : answers_) {
       if (a.refused.empty()) {
-        fill(&a, results[next], plain[next]);
+        fill(&a, with.results[next]);
+        a.seconds = with.seconds[next];
+        a.plain_seconds = without.seconds[next];
         ++next;
       }
       DECANT_TRY_STATUS(done(a));
@@ -81,7 +92,26 @@ class Group {
   }
 
  private:
-  void fill(SchemaAnswer* a, const GenerateResult& result, const GenerateResult& plain) {
+  struct Timed {
+    std::vector<GenerateResult> results;
+    std::vector<double> seconds;  // from the first token to the last
+  };
+
+  Timed run() {
+    std::vector<double> first(requests_.size()), last(requests_.size());
+    for (size_t i = 0; i < requests_.size(); ++i) {
+      requests_[i].on_token = [&first, &last, i](const Draw&) {
+        last[i] = now();
+        if (first[i] == 0) first[i] = last[i];
+        return true;
+      };
+    }
+    Timed timed{.results = generate(engine_, requests_), .seconds = {}};
+    for (size_t i = 0; i < requests_.size(); ++i) timed.seconds.push_back(last[i] - first[i]);
+    return timed;
+  }
+
+  void fill(SchemaAnswer* a, const GenerateResult& result) {
     if (!result.status.ok()) {
       a->error = result.status.message();
       return;
@@ -90,9 +120,9 @@ class Group {
     for (const TokenId t : result.tokens) a->text += decoder.push(t);
     a->text += decoder.flush();
     a->finish = result.finish;
+    a->hastened = result.hastened;
     a->tokens = result.tokens.size();
-    a->seconds = result.decode_seconds;
-    a->plain_seconds = plain.decode_seconds;
+    a->forced = static_cast<size_t>(result.forced_tokens);
     a->valid = a->finish == FinishReason::kStop && is_valid(a->schema, options_.schema, a->text);
   }
 

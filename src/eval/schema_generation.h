@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: The Decant authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// JSONSchemaBench (Geng et al. 2025): for each schema one answer of a model under the schema, and for comparison a text
-// of as many tokens without it.
+// JSONSchemaBench (Geng et al. 2025): for each schema one answer of a model under the schema, and right behind it, for
+// comparison, a text of as many tokens after the same prompt without it.
 #pragma once
 
 #include <functional>
@@ -23,6 +23,7 @@ struct SchemaGenerationOptions {
   int limit = 0;     // schemas at most; 0: all
   int parallel = 1;  // answers at a time
   int max_tokens = 512;
+  bool finish = false;      // answers end within max_tokens, as far as completions are known
   int prompt_chars = 1500;  // of a schema, at most, in its prompt
   SchemaOptions schema = {};
   SamplerOptions sampler;
@@ -37,8 +38,10 @@ struct SchemaAnswer {
   std::string error;    // why there is no answer, or ""
   std::string text;
   FinishReason finish = FinishReason::kLength;
-  bool valid = false;  // the text, followed byte by byte and not by masks, is a whole value
+  bool valid = false;     // the text, followed byte by byte and not by masks, is a whole value
+  bool hastened = false;  // tokens were kept back so that it ends in time
   size_t tokens = 0;
+  size_t forced = 0;  // of the tokens, those that took no step of the model
   double compile_seconds = 0;
   // From the first token to the last, with the constraint and without, beside the same others.
   double seconds = 0, plain_seconds = 0;

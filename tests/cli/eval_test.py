@@ -65,6 +65,11 @@ class EvalTest(harness.CliTest):
             for schema in report["schemas"]:
                 if schema["finish_reason"] == "stop" and not schema["refused"]:
                     json.loads(schema["text"])
+        for schema in report["schemas"]:
+            self.assertLessEqual(schema["forced"], schema["tokens"])
+        hastened = self.report("eval", "jsonschemabench", "-m", self.llama, "--data", "data", "--temp", "1", "-s", "1", "-n", "12", "-c", "512", "--finish")
+        self.assertEqual(hastened["summary"]["finished"], 2)
+        self.assertEqual(hastened["summary"]["valid"], 2)
         limited = self.report("eval", "jsonschemabench", "-m", self.llama, "--data", "data", "--limit", "1", "-n", "8", "-c", "512")
         self.assertEqual(limited["summary"]["schemas"], 1)
 
