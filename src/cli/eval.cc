@@ -220,8 +220,8 @@ Status jsonschemabench(const EvalOptions& options, JsonReport* report) {
   Json json;
   Json& rows = json["schemas"] = Json::array();
   int refused = 0, finished = 0, hastened = 0, valid = 0, failed = 0;
-  double tokens = 0, forced = 0, seconds = 0, plain_seconds = 0;
-  std::vector<double> ratios;
+  double tokens = 0, forced = 0, seconds = 0, plain_seconds = 0, cpu = 0, plain_cpu = 0;
+  std::vector<double> ratios, cpu_ratios;
   Progress progress;
   const auto done = [&](const SchemaAnswer& a) -> Status {
     refused += !a.refused.empty();
@@ -234,7 +234,10 @@ Status jsonschemabench(const EvalOptions& options, JsonReport* report) {
       forced += static_cast<double>(a.forced);
       seconds += a.seconds;
       plain_seconds += a.plain_seconds;
+      cpu += a.cpu_seconds;
+      plain_cpu += a.plain_cpu_seconds;
       if (a.plain_seconds > 0) ratios.push_back(a.seconds / a.plain_seconds);
+      if (a.plain_cpu_seconds > 0) cpu_ratios.push_back(a.cpu_seconds / a.plain_cpu_seconds);
     }
     rows.push_back({{"id", a.id},
                     {"schema", a.schema},
@@ -248,7 +251,9 @@ Status jsonschemabench(const EvalOptions& options, JsonReport* report) {
                     {"forced", a.forced},
                     {"compile_s", a.compile_seconds},
                     {"decode_s", a.seconds},
-                    {"decode_without_s", a.plain_seconds}});
+                    {"decode_without_s", a.plain_seconds},
+                    {"decode_cpu_s", a.cpu_seconds},
+                    {"decode_without_cpu_s", a.plain_cpu_seconds}});
     progress.show(fmt::format("{} schemas", rows.size()));
     return {};
   };
@@ -256,7 +261,8 @@ Status jsonschemabench(const EvalOptions& options, JsonReport* report) {
   progress.clear();
   const auto n = static_cast<int>(rows.size());
   const int compiled = n - refused;
-  const Percentiles ratio = percentiles_of(std::move(ratios));
+  const Percentiles ratio = percentiles_of(std::move(ratios)), cpu_ratio = percentiles_of(std::move(cpu_ratios));
+  const auto quotient = [](double a, double b) { return b > 0 ? a / b : 0; };
   json["summary"] = {{"schemas", n},
                      {"compiled", compiled},
                      {"failed", failed},
@@ -269,21 +275,24 @@ Status jsonschemabench(const EvalOptions& options, JsonReport* report) {
                      {"tokens_per_s_without", rate(tokens, plain_seconds)},
                      {"tokens", tokens},
                      {"forced", forced},
-                     {"time_ratio_of_all", plain_seconds > 0 ? Json(seconds / plain_seconds) : Json(nullptr)},
-                     {"time_ratio", json_of(ratio)}};
+                     {"time_ratio_of_all", quotient(seconds, plain_seconds)},
+                     {"time_ratio", json_of(ratio)},
+                     {"cpu_ratio_of_all", quotient(cpu, plain_cpu)},
+                     {"cpu_ratio", json_of(cpu_ratio)}};
   DECANT_TRY_STATUS(report->write(json));
   if (report->to_stdout()) return {};
   std::string text = fmt::format(
       "{} schemas: {} compiled, {} answers finished ({} of them hastened), {} cut at {} tokens, {} without an answer; "
-      "{} "
-      "of the finished are valid\n",
+      "{} of the finished are valid\n",
       n, compiled, finished, hastened, compiled - failed - finished, generation.max_tokens, failed, valid);
-  text += fmt::format("{:.1f} tokens/s, without the constraint {:.1f}; {:.1f} % of the tokens took no step\n",
-                      rate(tokens, seconds), rate(tokens, plain_seconds), tokens > 0 ? 100 * forced / tokens : 0);
-  text += fmt::format(
-      "time a token, with the constraint by without, answer by answer: median {:.3f}, p90 {:.3f}, p99 {:.3f}; of all "
-      "together {:.3f}\n",
-      ratio.p50, ratio.p90, ratio.p99, plain_seconds > 0 ? seconds / plain_seconds : 0);
+  text += fmt::format("{:.1f} tokens/s, without the constraint {:.1f}; {:.1f} % of the tokens took no step\n\n",
+                      rate(tokens, seconds), rate(tokens, plain_seconds), 100 * quotient(forced, tokens));
+  text += fmt::format("{:<32}{:>10}{:>10}{:>10}{:>10}\n", "with the constraint by without", "all", "p50", "p90", "p99");
+  const auto add = [&](const char* name, double all, const Percentiles& p) {
+    text += fmt::format("{:<32}{:>10.3f}{:>10.3f}{:>10.3f}{:>10.3f}\n", name, all, p.p50, p.p90, p.p99);
+  };
+  add("time a token", quotient(seconds, plain_seconds), ratio);
+  add("processor time a token", quotient(cpu, plain_cpu), cpu_ratio);
   return write_stdout(text);
 }
 

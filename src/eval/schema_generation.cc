@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <ctime>
+#include <optional>
 
 #include "constrain/json_machine.h"
 #include "constrain/schema_constraint.h"
@@ -15,6 +17,8 @@ namespace decant {
 namespace {
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+double cpu_now() { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC; }
 
 std::string question(const std::string& schema, int max_chars) {
   size_t end = std::min(schema.size(), static_cast<size_t>(max_chars));
@@ -82,6 +86,8 @@ class Group {
         fill(&a, with.results[next]);
         a.seconds = with.seconds[next];
         a.plain_seconds = without.seconds[next];
+        a.cpu_seconds = with.cpu_seconds[next];
+        a.plain_cpu_seconds = without.cpu_seconds[next];
         ++next;
       }
       DECANT_TRY_STATUS(done(a));
@@ -94,20 +100,26 @@ class Group {
  private:
   struct Timed {
     std::vector<GenerateResult> results;
-    std::vector<double> seconds;  // from the first token to the last
+    std::vector<double> seconds, cpu_seconds;  // from the first token to the last
   };
 
   Timed run() {
-    std::vector<double> first(requests_.size()), last(requests_.size());
+    struct Moment {
+      double wall, cpu;
+    };
+    std::vector<std::optional<Moment>> first(requests_.size()), last(requests_.size());
     for (size_t i = 0; i < requests_.size(); ++i) {
       requests_[i].on_token = [&first, &last, i](const Draw&) {
-        last[i] = now();
-        if (first[i] == 0) first[i] = last[i];
+        last[i] = Moment{now(), cpu_now()};
+        if (!first[i]) first[i] = last[i];
         return true;
       };
     }
-    Timed timed{.results = generate(engine_, requests_), .seconds = {}};
-    for (size_t i = 0; i < requests_.size(); ++i) timed.seconds.push_back(last[i] - first[i]);
+    Timed timed{.results = generate(engine_, requests_), .seconds = {}, .cpu_seconds = {}};
+    for (size_t i = 0; i < requests_.size(); ++i) {
+      timed.seconds.push_back(last[i] ? last[i]->wall - first[i]->wall : 0);
+      timed.cpu_seconds.push_back(last[i] ? last[i]->cpu - first[i]->cpu : 0);
+    }
     return timed;
   }
 
