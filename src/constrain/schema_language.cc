@@ -304,52 +304,60 @@ RegexId SchemaLanguage::scalars(GoalId id) {
 
 // --- Objects and arrays: cases ---------------------------------------------------------------------------------------
 
-SchemaLanguage::Cases SchemaLanguage::both(const Cases& a, const Cases& b) {
+// Asks for this too; false if nothing can meet both.
+bool SchemaLanguage::join(const Case& with, Case* c) {
+  ObjectRules& o = c->object;
+  append(&o.scopes, with.object.scopes);
+  append(&o.named, with.object.named);
+  append(&o.required, with.object.required);
+  append(&o.names, with.object.names);
+  append(&o.dependencies, with.object.dependencies);
+  append(&o.clauses, with.object.clauses);
+  append(&o.rests, with.object.rests);
+  o.min = std::max(o.min, with.object.min);
+  o.max = std::min(o.max, with.object.max);
+  ArrayRules& r = c->array;
+  append(&r.scopes, with.array.scopes);
+  append(&r.at, with.array.at);
+  append(&r.contains, with.array.contains);
+  append(&r.witnesses, with.array.witnesses);
+  append(&r.rests, with.array.rests);
+  r.min = std::max(r.min, with.array.min);
+  r.max = std::min(r.max, with.array.max);
+  r.unique = r.unique || with.array.unique;
+  append(&c->scopes, with.scopes);
+  append(&c->contained, with.contained);
+  if (o.min > o.max || r.min > r.max) return false;
+  if (o.clauses.size() > kMaxClauses) {
+    simplify(&o);
+    if (o.clauses.size() > kMaxClauses) {
+      give_up(fmt::format("{}: more than {} conditions on the members of one object", place_of(o), kMaxClauses));
+      return false;
+    }
+  }
+  // A name that has to be there and may not.
+  return std::none_of(o.named.begin(), o.named.end(), [&](const auto& n) {
+    const bool is_false =
+        n.second.negative ? is_trivial({n.second.schema, false}) : schema_->node(n.second.schema).is_false;
+    return is_false && std::find(o.required.begin(), o.required.end(), n.first) != o.required.end();
+  });
+}
+
+SchemaLanguage::Cases SchemaLanguage::both(Cases a, const Cases& b) {
   if (a.size() * b.size() > kMaxCases) {
     give_up(fmt::format("{}: too many alternatives at once",
                         expanding_.empty() ? "#" : schema_->node(expanding_.back().first.schema).pointer));
     return {};
   }
+  if (b.size() == 1) {
+    std::erase_if(a, [&](Case& c) { return !join(b[0], &c); });
+    return a;
+  }
   Cases out;
   for (const Case& x : a) {
     for (const Case& y : b) {
       Case c = x;
-      ObjectRules& o = c.object;
-      append(&o.scopes, y.object.scopes);
-      append(&o.named, y.object.named);
-      append(&o.required, y.object.required);
-      append(&o.names, y.object.names);
-      append(&o.dependencies, y.object.dependencies);
-      for (const ObjectRules::Clause& clause : y.object.clauses) add_clause(clause, &o.clauses);
-      append(&o.rests, y.object.rests);
-      o.min = std::max(o.min, y.object.min);
-      o.max = std::min(o.max, y.object.max);
-      ArrayRules& r = c.array;
-      append(&r.scopes, y.array.scopes);
-      append(&r.at, y.array.at);
-      append(&r.contains, y.array.contains);
-      append(&r.witnesses, y.array.witnesses);
-      append(&r.rests, y.array.rests);
-      r.min = std::max(r.min, y.array.min);
-      r.max = std::min(r.max, y.array.max);
-      r.unique = r.unique || y.array.unique;
-      append(&c.scopes, y.scopes);
-      append(&c.contained, y.contained);
-      if (o.min > o.max || r.min > r.max) continue;
-      if (o.clauses.size() > kMaxClauses) {
-        simplify(&o);
-        if (o.clauses.size() > kMaxClauses) {
-          give_up(fmt::format("{}: more than {} conditions on the members of one object", place_of(o), kMaxClauses));
-          return {};
-        }
-      }
-      // A name that has to be there and may not.
-      const bool contradicts = std::any_of(o.named.begin(), o.named.end(), [&](const auto& n) {
-        const bool is_false =
-            n.second.negative ? is_trivial({n.second.schema, false}) : schema_->node(n.second.schema).is_false;
-        return is_false && std::find(o.required.begin(), o.required.end(), n.first) != o.required.end();
-      });
-      if (!contradicts) out.push_back(std::move(c));
+      if (join(y, &c)) out.push_back(std::move(c));
     }
   }
   return out;
@@ -430,11 +438,11 @@ SchemaLanguage::Cases SchemaLanguage::expand_positive(SchemaId id, uint8_t type)
         add(&any, expand({schema_->structured_constant(*value), false}, type));
       }
     }
-    cases = both(cases, any);
+    cases = both(std::move(cases), any);
   }
   for (const SchemaId s : n.all_of) {
     if (cases.empty()) break;
-    cases = both(cases, expand({s, false}, type));
+    cases = both(std::move(cases), expand({s, false}, type));
   }
   if (n.has_any_of && !cases.empty()) {
     std::vector<Cases> parts;
@@ -454,42 +462,48 @@ SchemaLanguage::Cases SchemaLanguage::expand_positive(SchemaId id, uint8_t type)
       for (size_t subset = 1; subset < size_t{1} << parts.size(); ++subset) {
         Cases all = {Case()};
         for (size_t i = 0; i < parts.size(); ++i) {
-          if ((subset >> i & 1) != 0) all = both(all, parts[i]);
+          if ((subset >> i & 1) != 0) all = both(std::move(all), parts[i]);
         }
         add(&any, std::move(all));
       }
     }
-    cases = both(cases, any);
+    cases = both(std::move(cases), any);
   }
   if (n.has_one_of && !cases.empty()) {
     std::vector<SchemaId> able;
+    std::vector<Cases> yes;
     for (const SchemaId s : n.one_of) {
-      if (!expand({s, false}, type).empty()) able.push_back(s);
+      Cases part = expand({s, false}, type);
+      if (part.empty()) continue;
+      able.push_back(s);
+      yes.push_back(std::move(part));
     }
+    std::vector<std::optional<Cases>> no(able.size());
     Cases one;
     for (size_t i = 0; i < able.size(); ++i) {
-      Cases only = expand({able[i], false}, type);
+      Cases only = std::move(yes[i]);
       for (size_t j = 0; j < able.size() && !only.empty(); ++j) {
         if (j == i || disjoint(able[i], able[j], type)) continue;
-        only = both(only, expand({able[j], true}, type));
+        if (!no[j]) no[j] = expand({able[j], true}, type);
+        only = both(std::move(only), *no[j]);
       }
       add(&one, std::move(only));
     }
     if (is_object && !annotating_) one = merge_clauses(std::move(one));
-    cases = both(cases, one);
+    cases = both(std::move(cases), one);
   }
   if (n.not_ != kNoSchema && !cases.empty()) {
     const bool inner = std::exchange(annotating_, false);
-    cases = both(cases, expand({n.not_, true}, type));
+    cases = both(std::move(cases), expand({n.not_, true}, type));
     annotating_ = inner;
   }
   if (n.if_ != kNoSchema && !cases.empty() && (n.then_ != kNoSchema || n.else_ != kNoSchema || annotating_)) {
     Cases yes = expand({n.if_, false}, type), no = expand({n.if_, true}, type);
-    if (n.then_ != kNoSchema && !yes.empty()) yes = both(yes, expand({n.then_, false}, type));
-    if (n.else_ != kNoSchema && !no.empty()) no = both(no, expand({n.else_, false}, type));
+    if (n.then_ != kNoSchema && !yes.empty()) yes = both(std::move(yes), expand({n.then_, false}, type));
+    if (n.else_ != kNoSchema && !no.empty()) no = both(std::move(no), expand({n.else_, false}, type));
     add(&yes, std::move(no));
     if (is_object && !annotating_) yes = merge_clauses(std::move(yes));
-    cases = both(cases, yes);
+    cases = both(std::move(cases), yes);
   }
   if (is_object) {
     for (const auto& [name, schema] : n.dependent_schemas) {
@@ -500,7 +514,7 @@ SchemaLanguage::Cases SchemaLanguage::expand_positive(SchemaId id, uint8_t type)
       Cases either = both({present}, expand({schema, false}, type));
       either.push_back(std::move(absent));
       if (!annotating_) either = merge_clauses(std::move(either));
-      cases = both(cases, either);
+      cases = both(std::move(cases), either);
     }
   }
   annotating_ = outer;
@@ -535,7 +549,7 @@ SchemaLanguage::Cases SchemaLanguage::expand_negative(SchemaId id, uint8_t type)
     Cases none = {Case()};
     for (const JsonNode* value : n.values) {
       if (value->type == (is_object ? JsonNode::Type::kObject : JsonNode::Type::kArray)) {
-        none = both(none, expand({schema_->structured_constant(*value), true}, type));
+        none = both(std::move(none), expand({schema_->structured_constant(*value), true}, type));
       }
     }
     add(&cases, std::move(none));
@@ -544,7 +558,7 @@ SchemaLanguage::Cases SchemaLanguage::expand_negative(SchemaId id, uint8_t type)
   if (n.has_any_of) {
     Cases none = {Case()};
     for (const SchemaId s : n.any_of) {
-      if (!none.empty()) none = both(none, expand({s, true}, type));
+      if (!none.empty()) none = both(std::move(none), expand({s, true}, type));
     }
     add(&cases, std::move(none));
   }
@@ -555,7 +569,7 @@ SchemaLanguage::Cases SchemaLanguage::expand_negative(SchemaId id, uint8_t type)
     }
     Cases none = {Case()};
     for (const SchemaId s : able) {
-      if (!none.empty()) none = both(none, expand({s, true}, type));
+      if (!none.empty()) none = both(std::move(none), expand({s, true}, type));
     }
     add(&cases, std::move(none));
     for (size_t i = 0; i < able.size(); ++i) {
@@ -669,12 +683,11 @@ void SchemaLanguage::add_clause(ObjectRules::Clause clause, std::vector<ObjectRu
 
 // The types that a value may have, and perhaps more: what is seen without alternatives.
 uint8_t SchemaLanguage::types_of(SchemaId id) {
-  constexpr uint8_t kAll = kNullBit | kBoolBit | kNumberBit | kStringBit | kArrayBit | kObjectBit;
   // Where references lead back here they say nothing.
-  const auto [it, is_new] = types_.emplace(id, kAll);
+  const auto [it, is_new] = types_.emplace(id, kAllTypes);
   if (!is_new) return it->second;
   const SchemaNode& n = schema_->node(id);
-  uint8_t types = n.is_false ? 0 : n.has_types ? n.types : kAll;
+  uint8_t types = n.is_false ? 0 : n.has_types ? n.types : kAllTypes;
   if (n.has_values) {
     uint8_t of_values = 0;
     for (const JsonNode* value : n.values) of_values |= type_of(*value);
@@ -691,12 +704,17 @@ uint8_t SchemaLanguage::types_of(SchemaId id) {
   return types_[id] = types;
 }
 
-// Whether there is a value, where it can be no array and no object.
-std::optional<bool> SchemaLanguage::scalar_possible(GoalId id) {
-  uint8_t types = kNullBit | kBoolBit | kNumberBit | kStringBit | kArrayBit | kObjectBit;
+uint8_t SchemaLanguage::types_of_goal(GoalId id) {
+  uint8_t types = kAllTypes;
   for (const SchemaLiteral l : goals_[id]) {
     if (!l.negative) types &= types_of(l.schema);
   }
+  return types;
+}
+
+// Whether there is a value, where it can be no array and no object.
+std::optional<bool> SchemaLanguage::scalar_possible(GoalId id) {
+  const uint8_t types = types_of_goal(id);
   if ((types & (kArrayBit | kObjectBit)) != 0) return std::nullopt;
   return ((types & kStringBit) != 0 && strings(id) != pool().none()) ||
          ((types & (kNullBit | kBoolBit | kNumberBit)) != 0 && scalars(id) != pool().none());
@@ -728,9 +746,14 @@ SchemaLanguage::Verdict SchemaLanguage::verdict(GoalId id, SchemaLiteral more) {
       return result;
     }
   }
-  if (scalar_possible(goal_with(id, {more})) == false) {
+  const uint8_t types = types_of_goal(id);
+  const auto never = [&](SchemaLiteral l) {
+    const uint8_t left = l.negative ? types : types & types_of(l.schema);
+    return (left & (kArrayBit | kObjectBit)) == 0 && scalar_possible(goal_with(id, {l})) == false;
+  };
+  if (never(more)) {
     result = Verdict::kNever;
-  } else if (scalar_possible(goal_with(id, {{more.schema, !more.negative}})) == false) {
+  } else if (never({more.schema, !more.negative})) {
     result = Verdict::kAlways;
   }
   verdicts_.emplace(key, result);
@@ -1032,7 +1055,7 @@ SchemaLanguage::Cases SchemaLanguage::expand_goal(GoalId id, uint8_t type) {
   Cases cases = {Case()};
   for (const SchemaLiteral l : std::vector<SchemaLiteral>(goals_[id])) {
     if (cases.empty()) break;
-    cases = both(cases, expand(l, type));
+    cases = both(std::move(cases), expand(l, type));
   }
   return cases;
 }

@@ -204,12 +204,14 @@ class SchemaLanguage {
   void set_clause(ObjectRules::Clause clause, ObjectRules* rules) const;
   void simplify(ObjectRules* rules);
   uint8_t types_of(SchemaId id);
+  uint8_t types_of_goal(GoalId id);
   std::optional<bool> scalar_possible(GoalId id);
   enum class Verdict : int8_t { kOpen, kNever, kAlways };
   Verdict verdict(GoalId id, SchemaLiteral more);
   void negate_array(SchemaId id, Cases* out);
   Cases expand_goal(GoalId id, uint8_t type);
-  Cases both(const Cases& a, const Cases& b);
+  Cases both(Cases a, const Cases& b);
+  bool join(const Case& with, Case* c);
   static void add(Cases* a, Cases b) {
     a->insert(a->end(), std::make_move_iterator(b.begin()), std::make_move_iterator(b.end()));
   }
