@@ -1058,6 +1058,43 @@ bool JsonMachine::ends_text(const JsonState& state, uint8_t byte) {
          state.cursor.kind == CharCursor::Kind::kBetween;
 }
 
+bool JsonMachine::needed_names(const JsonState& state, std::array<bool, 256>* bytes) {
+  bytes->fill(false);
+  bool any = false;
+  for (const JsonThread& t : state.threads) {
+    const ObjectShape& shape = language_.object(t.frame->shape);
+    const auto allow = [&](uint32_t i) {
+      const std::string& name = shape.names[i];
+      (*bytes)[static_cast<uint8_t>(t.c < name.size() ? name[t.c] : '"')] = true;
+      any = true;
+    };
+    const auto is_permitted = [&](uint32_t i) { return (t.frame->permitted[i >> 6] >> (i & 63) & 1) != 0; };
+    uint32_t required = t.a;
+    while (required < t.b && !(shape.required[required] && is_permitted(required))) ++required;
+    if (required < t.b) {
+      allow(required);
+      continue;
+    }
+    bool first = true;
+    for (uint32_t i = t.a; i < t.b; ++i) {
+      if (!is_permitted(i) || (!first && !shape.in_clause[i])) continue;
+      allow(i);
+      first = false;
+    }
+  }
+  return any;
+}
+
+bool JsonMachine::closable(const JsonState& state) {
+  const auto may_close = [&](const JsonFramePtr& f) { return f->is_object ? object_closable(*f) : array_closable(*f); };
+  return std::any_of(state.threads.begin(), state.threads.end(), [&](const JsonThread& t) {
+    if (state.phase != JsonPhase::kScalar) return t.frame && may_close(t.frame);
+    // The value ends with the container.
+    return t.outer && language_.pool().nullable(t.a) &&
+           std::any_of(t.outer->list.begin(), t.outer->list.end(), may_close);
+  });
+}
+
 void JsonMachine::candidates(const JsonState& state, std::array<bool, 256>* bytes) {
   RegexPool& pool = language_.pool();
   bytes->fill(false);

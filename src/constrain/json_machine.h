@@ -115,6 +115,11 @@ class JsonMachine {
   static bool ends_text(const JsonState& state, uint8_t byte);
   // Bytes that step() may take here: all that it takes are among them.
   void candidates(const JsonState& state, std::array<bool, 256>* bytes);
+  // For kName between characters: how names go on that bring an object nearer to its end: of those that have to come
+  // the first, else those that meet a condition, or the first that may come. False if the shape has none.
+  bool needed_names(const JsonState& state, std::array<bool, 256>* bytes);
+  // For kObjectBegin, kArrayBegin, kAfter and kScalar: whether the container may end here.
+  bool closable(const JsonState& state);
 
   // White space in one place, bounded since models are fond of it: a blank, or a line end and an indentation.
   static constexpr int kMaxBlanks = 1, kMaxIndent = 60;

@@ -3,9 +3,13 @@
 #include "constrain/schema_constraint.h"
 
 #include <algorithm>
+#include <climits>
 #include <map>
 #include <mutex>
+#include <queue>
+#include <tuple>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "constrain/completion.h"
 #include "constrain/json_machine.h"
@@ -20,6 +24,8 @@ constexpr size_t kMaxStates = 1'500;               // in the table; then it begi
 constexpr size_t kMaxRows = 400;                   // of transitions that are kept between masks
 constexpr size_t kMaxMaskBytes = size_t{1} << 19;  // of kept masks
 constexpr size_t kFreedAtOnce = 64;                // old states between two masks
+constexpr size_t kEndFuel = 12'000;                // states that one search for an end visits, and the table keeps then
+constexpr int kNoEnd = INT_MAX;                    // for Entry::end: none was found
 
 class SchemaConstraint final : public Constraint {
  public:
@@ -88,23 +94,22 @@ class SchemaConstraint final : public Constraint {
     return mask;
   }
 
-  // White space is never needed, and names that the schema mentions are more likely asked for than others.
   int search_cost(const ConstraintState& state, uint8_t byte) override {
-    const JsonState& s = of(state);
-    const bool in_text = s.phase == JsonPhase::kString || s.phase == JsonPhase::kName;
-    if (!in_text && (byte == ' ' || byte == '\n' || byte == '\t' || byte == '\r')) return -1;
-    if (s.phase != JsonPhase::kName || s.cursor.kind != CharCursor::Kind::kBetween) return completion_cost(byte);
     const std::lock_guard lock(mutex_);
-    bool mentioned = false;
-    for (const JsonThread& t : s.threads) {
-      const std::vector<std::string>& names = machine_.language().object(t.frame->shape).names;
-      for (uint32_t i = t.a; i < t.b; ++i) {
-        const auto next = static_cast<uint8_t>(t.c < names[i].size() ? names[i][t.c] : '"');
-        if (next == byte) return 1;
-        mentioned = true;
-      }
+    return cost_of(of(state), byte);
+  }
+  std::optional<std::string> completion(const ConstraintState& state) override {
+    const std::lock_guard lock(mutex_);
+    make_room();
+    const uint32_t begin = intern(of(state)) >> 8;
+    max_states_ = kEndFuel;
+    if (states_[begin].end.cost < 0) find_end(begin, false);
+    if (states_[begin].end.cost == kNoEnd) return std::nullopt;
+    std::string text;
+    for (uint32_t at = begin; states_[at].end.cost > 0; at = states_[at].end.next) {
+      text += static_cast<char>(states_[at].end.byte);
     }
-    return completion_cost(byte) + (mentioned ? 40 : 0);
+    return text;
   }
   const TokenTrie& trie() const override { return vocabulary_->trie(); }
   std::vector<std::string> warnings() const override { return schema_->warnings(); }
@@ -119,7 +124,13 @@ class SchemaConstraint final : public Constraint {
     std::shared_ptr<const JsonState> state;
     bool takes_blanks;
     std::vector<std::pair<uint8_t, std::shared_ptr<const TokenMask>>> masks;  // by blanks
-    std::unique_ptr<std::array<uint32_t, 256>> row;                           // transitions
+    std::unique_ptr<std::array<uint32_t, 256>> row = nullptr;                 // transitions
+    // The cheapest way to an end: its cost, and its first byte and state. -1: it was not looked for.
+    struct {
+      int cost = -1;
+      uint32_t next = 0;
+      uint8_t byte = 0;
+    } end = {};
   };
 
   ConstraintState hold(uint32_t id) const {
@@ -140,10 +151,8 @@ class SchemaConstraint final : public Constraint {
     JsonState own(state);
     own.blanks = 0;
     const bool takes_blanks = JsonMachine::takes_blanks(own);
-    states_.push_back({.state = std::make_shared<const JsonState>(std::move(own)),
-                       .takes_blanks = takes_blanks,
-                       .masks = {},
-                       .row = nullptr});
+    states_.push_back(
+        {.state = std::make_shared<const JsonState>(std::move(own)), .takes_blanks = takes_blanks, .masks = {}});
     const auto at = static_cast<uint32_t>(states_.size()) - 1;
     ids_.emplace(state.hash, at);
     return at << 8 | state.blanks;
@@ -154,7 +163,7 @@ class SchemaConstraint final : public Constraint {
   void make_room() {
     // Little by little: no mask should wait for it.
     old_.resize(old_.size() - std::min(old_.size(), kFreedAtOnce));
-    if (states_.size() >= kMaxStates) {
+    if (states_.size() >= max_states_) {
       old_ = std::move(states_);
       states_.clear();
       ids_.clear();
@@ -167,6 +176,140 @@ class SchemaConstraint final : public Constraint {
       for (Entry& e : states_) e.row.reset();
       rows_ = 0;
     }
+  }
+
+  // What a byte costs a search for an end. White space is never needed, and names that the schema mentions are more
+  // likely asked for than others.
+  int cost_of(const JsonState& s, uint8_t byte) {
+    if (!in_text(s) && (byte == ' ' || byte == '\n' || byte == '\t' || byte == '\r')) return -1;
+    if (s.phase != JsonPhase::kName || s.cursor.kind != CharCursor::Kind::kBetween) return completion_cost(byte);
+    std::array<bool, 256> mentioned;
+    const bool any = mentioned_next(s, &mentioned);
+    return mentioned[byte] ? 1 : completion_cost(byte) + (any ? 40 : 0);
+  }
+  static bool in_text(const JsonState& s) { return s.phase == JsonPhase::kString || s.phase == JsonPhase::kName; }
+
+  // How names that the schema mentions may go on; false if there are none.
+  bool mentioned_next(const JsonState& s, std::array<bool, 256>* bytes) {
+    bytes->fill(false);
+    bool any = false;
+    for (const JsonThread& t : s.threads) {
+      const std::vector<std::string>& names = machine_.language().object(t.frame->shape).names;
+      for (uint32_t i = t.a; i < t.b; ++i) {
+        if ((t.frame->permitted[i >> 6] >> (i & 63) & 1) == 0) continue;
+        (*bytes)[static_cast<uint8_t>(t.c < names[i].size() ? names[i][t.c] : '"')] = true;
+        any = true;
+      }
+    }
+    return any;
+  }
+
+  // Bytes that a search for an end tries, and what they cost. Without `thorough` containers end where they may, of
+  // names that may come those that are needed are tried, of bytes that no language tells apart one, and neither escapes
+  // nor bytes beyond ASCII where others will do.
+  std::vector<std::pair<uint8_t, int>> ways_on(const JsonState& s, bool thorough) {
+    std::array<bool, 256> bytes, mentioned;
+    machine_.candidates(s, &bytes);
+    std::vector<std::pair<uint8_t, int>> ways;
+    const bool between = in_text(s) && s.cursor.kind == CharCursor::Kind::kBetween;
+    const bool ends = !thorough &&
+                      (s.phase == JsonPhase::kObjectBegin || s.phase == JsonPhase::kArrayBegin ||
+                       s.phase == JsonPhase::kAfter || s.phase == JsonPhase::kScalar) &&
+                      machine_.closable(s);
+    if (thorough || !between) {
+      for (uint32_t b = 0; b < 256; ++b) {
+        if (ends && b != '}' && b != ']') continue;
+        const int cost = bytes[b] ? cost_of(s, static_cast<uint8_t>(b)) : -1;
+        if (cost >= 0) ways.push_back({static_cast<uint8_t>(b), cost});
+      }
+      return ways;
+    }
+    if (s.phase == JsonPhase::kName && machine_.needed_names(s, &mentioned)) {
+      for (uint32_t b = 0; b < 256; ++b) {
+        if (mentioned[b]) ways.push_back({static_cast<uint8_t>(b), 1});
+      }
+      return ways;
+    }
+    RegexPool& pool = machine_.language().pool();
+    std::map<std::vector<RegexId>, uint8_t> cheapest;  // by the languages behind them
+    std::vector<RegexId> behind;
+    for (uint32_t b = 0x20; b < 0x7F; ++b) {
+      if (!bytes[b] || b == '"' || b == '\\') continue;
+      behind.clear();
+      for (const JsonThread& t : s.threads) {
+        const RegexId next = pool.derive(s.phase == JsonPhase::kName ? t.d : t.a, pool.class_of(b));
+        behind.push_back(next != pool.none() && pool.live(next) ? next : pool.none());
+      }
+      const auto [it, is_new] = cheapest.emplace(behind, static_cast<uint8_t>(b));
+      if (!is_new && completion_cost(static_cast<uint8_t>(b)) < completion_cost(it->second))
+        it->second = static_cast<uint8_t>(b);
+    }
+    for (const auto& [c, b] : cheapest) ways.push_back({b, completion_cost(b)});
+    if (bytes['"']) ways.push_back({'"', completion_cost('"')});
+    if (!cheapest.empty()) return ways;
+    for (uint32_t b = 0; b < 256; ++b) {
+      if (bytes[b] && b != '"') ways.push_back({static_cast<uint8_t>(b), completion_cost(static_cast<uint8_t>(b))});
+    }
+    return ways;
+  }
+
+  // Looks for the cheapest way to an end, and keeps it for all states on the way: the next search is short.
+  void find_end(uint32_t begin, bool thorough) {
+    struct Node {
+      int cost;
+      uint32_t order;  // of two that cost the same the first one made
+      uint32_t parent;
+      uint32_t place;
+      uint8_t byte;
+      bool known;  // the way on from here is
+    };
+    const auto later = [](const Node& x, const Node& y) {
+      return std::tie(x.cost, x.order) > std::tie(y.cost, y.order);
+    };
+    std::vector<Node> done;
+    std::priority_queue<Node, std::vector<Node>, decltype(later)> queue(later);
+    std::unordered_set<uint32_t> seen;
+    uint32_t order = 0;
+    queue.push({.cost = 0, .order = order++, .parent = 0, .place = begin, .byte = 0, .known = false});
+    const size_t fuel = std::max<size_t>(kEndFuel >> std::min(failed_, 6), 100);
+    while (!queue.empty() && done.size() < fuel) {
+      const Node node = queue.top();
+      queue.pop();
+      if (!node.known && !seen.insert(node.place).second) continue;
+      const std::shared_ptr<const JsonState> state = states_[node.place].state;
+      done.push_back(node);
+      auto at = static_cast<uint32_t>(done.size()) - 1;
+      const bool ends = !node.known && machine_.accepting(*state);
+      if (ends) states_[node.place].end.cost = 0;
+      if (ends || node.known) {
+        const int total = node.cost;
+        for (; at != 0; at = done[at].parent) {
+          const Node& n = done[at];
+          if (n.known) continue;
+          states_[done[n.parent].place].end = {.cost = total - done[n.parent].cost, .next = n.place, .byte = n.byte};
+        }
+        failed_ = 0;
+        return;
+      }
+      if (const int left = states_[node.place].end.cost; left > 0 && left != kNoEnd) {
+        queue.push(
+            {.cost = node.cost + left, .order = order++, .parent = at, .place = node.place, .byte = 0, .known = true});
+        continue;
+      }
+      for (const auto& [byte, cost] : ways_on(*state, thorough)) {
+        const uint32_t next = step(node.place << 8, byte);
+        if (next == kDead || seen.contains(next >> 8)) continue;
+        queue.push({.cost = node.cost + cost,
+                    .order = order++,
+                    .parent = at,
+                    .place = next >> 8,
+                    .byte = byte,
+                    .known = false});
+      }
+    }
+    if (!thorough && queue.empty()) return find_end(begin, true);
+    ++failed_;
+    states_[begin].end.cost = kNoEnd;
   }
 
   uint32_t step(uint32_t id, uint8_t byte) {
@@ -509,6 +652,8 @@ class SchemaConstraint final : public Constraint {
   std::unordered_map<uint32_t, std::vector<uint32_t>> tails_;  // by the state behind a quote
   std::vector<std::pair<uint32_t, uint32_t>> open_;
   size_t mask_bytes_ = 0;
+  size_t max_states_ = kMaxStates;
+  int failed_ = 0;  // searches for an end since one was found: the next may take less
 };
 
 }  // namespace
