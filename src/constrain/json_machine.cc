@@ -57,6 +57,20 @@ bool same_frames(const JsonFramesPtr& x, const JsonFramesPtr& y) {
   return std::equal(x->list.begin(), x->list.end(), y->list.begin(), same_frame);
 }
 
+size_t hash_of(JsonPhase phase, const std::vector<JsonThread>& threads) {
+  size_t h = mix(static_cast<size_t>(phase), 0x51);
+  for (const JsonThread& t : threads) {
+    h = mix(h, uint64_t{t.a} << 32 | t.b);
+    h = mix(h, uint64_t{t.c} << 32 | t.d);
+    h = mix(h, t.frame ? t.frame->hash : t.outer ? t.outer->hash : 0);
+  }
+  return h;
+}
+size_t hash_with(size_t h, const CharCursor& cursor) {
+  h = mix(h, uint64_t{cursor.code} << 16 | static_cast<uint64_t>(cursor.kind) << 8 | cursor.left);
+  return mix(h, cursor.high);
+}
+
 bool same_thread(const JsonThread& x, const JsonThread& y) {
   return x.a == y.a && x.b == y.b && x.c == y.c && x.d == y.d && same_frame(x.frame, y.frame) &&
          same_frames(x.outer, y.outer);
@@ -76,13 +90,7 @@ std::optional<JsonState> JsonMachine::made(JsonPhase phase, Threads threads, con
   state.phase = phase;
   state.item = from.item;
   state.threads = std::move(threads);
-  size_t h = mix(static_cast<size_t>(phase), 0x51);
-  for (const JsonThread& t : state.threads) {
-    h = mix(h, uint64_t{t.a} << 32 | t.b);
-    h = mix(h, uint64_t{t.c} << 32 | t.d);
-    h = mix(h, t.frame ? t.frame->hash : t.outer ? t.outer->hash : 0);
-  }
-  state.hash = h;
+  state.hash = hash_of(phase, state.threads);
   return state;
 }
 
@@ -335,8 +343,7 @@ std::optional<JsonState> JsonMachine::step_string(const JsonState& state, uint8_
   std::optional<JsonState> next = made(JsonPhase::kString, std::move(threads), state);
   if (next && cursor.kind != CharCursor::Kind::kBetween) {
     next->cursor = cursor;
-    next->hash = mix(next->hash, uint64_t{cursor.code} << 16 | static_cast<uint64_t>(cursor.kind) << 8 | cursor.left);
-    next->hash = mix(next->hash, cursor.high);
+    next->hash = hash_with(next->hash, cursor);
   }
   return next;
 }
@@ -438,8 +445,7 @@ std::optional<JsonState> JsonMachine::step_name(const JsonState& state, uint8_t 
   }
   if (cursor.kind != CharCursor::Kind::kBetween) {
     next->cursor = cursor;
-    next->hash = mix(next->hash, uint64_t{cursor.code} << 16 | static_cast<uint64_t>(cursor.kind) << 8 | cursor.left);
-    next->hash = mix(next->hash, cursor.high);
+    next->hash = hash_with(next->hash, cursor);
   }
   return next;
 }
@@ -1048,7 +1054,10 @@ std::optional<JsonState> JsonMachine::without_text(const JsonState& state) {
   bare.name = nullptr;
   bare.item = nullptr;
   bare.bare = true;
-  bare.hash = mix(state.hash, 0xBA8E);
+  // As if there had never been any.
+  bare.hash = hash_of(bare.phase, bare.threads);
+  if (bare.cursor.kind != CharCursor::Kind::kBetween) bare.hash = hash_with(bare.hash, bare.cursor);
+  bare.hash = mix(bare.hash, 0xBA8E);
   return bare;
 }
 

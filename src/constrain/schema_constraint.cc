@@ -111,6 +111,11 @@ class SchemaConstraint final : public Constraint {
     }
     return text;
   }
+  // An end is found soon enough to ask for one behind each token that is drawn.
+  std::shared_ptr<const TokenMask> mask_within(const ConstraintState& state, int tokens) override {
+    const std::optional<int> needed = tokens_to_end(state);
+    return !needed || *needed < tokens ? mask(state) : Constraint::mask_within(state, *needed);
+  }
   const TokenTrie& trie() const override { return vocabulary_->trie(); }
   std::vector<std::string> warnings() const override { return schema_->warnings(); }
   size_t bytes() const override {
@@ -219,6 +224,7 @@ class SchemaConstraint final : public Constraint {
     if (thorough || !between) {
       for (uint32_t b = 0; b < 256; ++b) {
         if (ends && b != '}' && b != ']') continue;
+        if (!thorough && b == 'u' && s.cursor.kind == CharCursor::Kind::kBackslash) continue;
         const int cost = bytes[b] ? cost_of(s, static_cast<uint8_t>(b)) : -1;
         if (cost >= 0) ways.push_back({static_cast<uint8_t>(b), cost});
       }
@@ -253,6 +259,17 @@ class SchemaConstraint final : public Constraint {
     return ways;
   }
 
+  // States that a search for an end tries one of: names that go on alike, of as many lengths as there are names that
+  // they have to differ from.
+  uint64_t alike(uint32_t place, bool thorough) {
+    const std::shared_ptr<const JsonState> state = states_[place].state;
+    if (thorough || state->phase != JsonPhase::kName || !state->name || state->item) return uint64_t{place} << 16;
+    size_t others = 0;
+    for (const JsonThread& t : state->threads) others = std::max(others, t.frame->seen ? t.frame->seen->size() : 0);
+    const auto length = static_cast<uint16_t>(std::min({state->name->size(), others, size_t{UINT16_MAX}}));
+    return uint64_t{intern(*JsonMachine::without_text(*state))} >> 8 << 16 | length;
+  }
+
   // Looks for the cheapest way to an end, and keeps it for all states on the way: the next search is short.
   void find_end(uint32_t begin, bool thorough) {
     struct Node {
@@ -268,14 +285,14 @@ class SchemaConstraint final : public Constraint {
     };
     std::vector<Node> done;
     std::priority_queue<Node, std::vector<Node>, decltype(later)> queue(later);
-    std::unordered_set<uint32_t> seen;
+    std::unordered_set<uint64_t> seen;
     uint32_t order = 0;
     queue.push({.cost = 0, .order = order++, .parent = 0, .place = begin, .byte = 0, .known = false});
     const size_t fuel = std::max<size_t>(kEndFuel >> std::min(failed_, 6), 100);
     while (!queue.empty() && done.size() < fuel) {
       const Node node = queue.top();
       queue.pop();
-      if (!node.known && !seen.insert(node.place).second) continue;
+      if (!node.known && !seen.insert(alike(node.place, thorough)).second) continue;
       const std::shared_ptr<const JsonState> state = states_[node.place].state;
       done.push_back(node);
       auto at = static_cast<uint32_t>(done.size()) - 1;
@@ -298,7 +315,7 @@ class SchemaConstraint final : public Constraint {
       }
       for (const auto& [byte, cost] : ways_on(*state, thorough)) {
         const uint32_t next = step(node.place << 8, byte);
-        if (next == kDead || seen.contains(next >> 8)) continue;
+        if (next == kDead || seen.contains(alike(next >> 8, thorough))) continue;
         queue.push({.cost = node.cost + cost,
                     .order = order++,
                     .parent = at,

@@ -4,7 +4,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <random>
+#include <set>
 
 #include "constrain/json_machine.h"
 
@@ -95,6 +97,47 @@ TEST(SchemaConstraint, MasksAreThoseOfTryingEveryToken) {
   }
   EXPECT_GT(ended, 60);
   EXPECT_GT(steps, 3000);
+}
+
+// What is drawn so that the rest of the budget is enough ends within it, wherever the first tokens led.
+TEST(SchemaConstraint, EndsWithinABudget) {
+  std::mt19937 random(9);
+  int found = 0;
+  for (const char* text : kSchemas) {
+    SCOPED_TRACE(text);
+    const auto constraint = compile_json_schema(text, "schema", {}, vocabulary());
+    ASSERT_TRUE(constraint.ok()) << constraint.status().message();
+    Constraint& c = **constraint;
+    const std::optional<int> least = c.tokens_to_end(c.start());
+    if (!least) continue;
+    ++found;
+    std::set<std::string> answers;
+    for (int run = 0; run < 8; ++run) {
+      ConstraintState state = c.start();
+      std::string so_far;
+      for (int left = *least + run * 3; left > 0; --left) {
+        const auto mask = c.mask_within(state, left);
+        std::vector<TokenId> tokens;
+        for (TokenId t = 0; t < static_cast<TokenId>(texts().size()); ++t) {
+          if (mask->test(t)) tokens.push_back(t);
+        }
+        std::shuffle(tokens.begin(), tokens.end(), random);
+        const auto fits = [&](TokenId t) {
+          const auto next = c.advance(state, t);
+          return next.ok() && c.tokens_to_end(*next).value_or(left) <= left - 1;
+        };
+        const auto chosen = std::find_if(tokens.begin(), tokens.end(), fits);
+        if (chosen == tokens.end() && c.accepting(state)) break;
+        ASSERT_NE(chosen, tokens.end()) << so_far << " with " << left;
+        so_far += texts()[static_cast<size_t>(*chosen)];
+        state = *c.advance(state, *chosen);
+      }
+      EXPECT_TRUE(c.accepting(state)) << so_far << " needs " << c.completion(state).value_or("?");
+      answers.insert(so_far);
+    }
+    EXPECT_GT(answers.size(), 3u);
+  }
+  EXPECT_GT(found, 10);
 }
 
 TEST(SchemaConstraint, AStateIsAValue) {
