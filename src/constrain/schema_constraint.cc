@@ -260,13 +260,13 @@ class SchemaConstraint final : public Constraint {
   }
 
   // States that a search for an end tries one of: names that go on alike, of as many lengths as there are names that
-  // they have to differ from.
-  uint64_t alike(uint32_t place, bool thorough) {
+  // they have to differ from. `begun`: characters of a name before the search.
+  uint64_t alike(uint32_t place, size_t begun, bool thorough) {
     const std::shared_ptr<const JsonState> state = states_[place].state;
     if (thorough || state->phase != JsonPhase::kName || !state->name || state->item) return uint64_t{place} << 16;
     size_t others = 0;
     for (const JsonThread& t : state->threads) others = std::max(others, t.frame->seen ? t.frame->seen->size() : 0);
-    const auto length = static_cast<uint16_t>(std::min({state->name->size(), others, size_t{UINT16_MAX}}));
+    const auto length = static_cast<uint16_t>(std::min({state->name->size(), begun + others, size_t{UINT16_MAX}}));
     return uint64_t{intern(*JsonMachine::without_text(*state))} >> 8 << 16 | length;
   }
 
@@ -286,13 +286,15 @@ class SchemaConstraint final : public Constraint {
     std::vector<Node> done;
     std::priority_queue<Node, std::vector<Node>, decltype(later)> queue(later);
     std::unordered_set<uint64_t> seen;
+    const std::shared_ptr<const JsonState> first = states_[begin].state;
+    const size_t begun = first->phase == JsonPhase::kName && first->name ? first->name->size() : 0;
     uint32_t order = 0;
     queue.push({.cost = 0, .order = order++, .parent = 0, .place = begin, .byte = 0, .known = false});
-    const size_t fuel = std::max<size_t>(kEndFuel >> std::min(failed_, 6), 100);
+    const size_t fuel = std::max<size_t>((thorough ? kEndFuel / 16 : kEndFuel) >> std::min(failed_, 6), 100);
     while (!queue.empty() && done.size() < fuel) {
       const Node node = queue.top();
       queue.pop();
-      if (!node.known && !seen.insert(alike(node.place, thorough)).second) continue;
+      if (!node.known && !seen.insert(alike(node.place, begun, thorough)).second) continue;
       const std::shared_ptr<const JsonState> state = states_[node.place].state;
       done.push_back(node);
       auto at = static_cast<uint32_t>(done.size()) - 1;
@@ -315,7 +317,7 @@ class SchemaConstraint final : public Constraint {
       }
       for (const auto& [byte, cost] : ways_on(*state, thorough)) {
         const uint32_t next = step(node.place << 8, byte);
-        if (next == kDead || seen.contains(alike(next >> 8, thorough))) continue;
+        if (next == kDead || seen.contains(alike(next >> 8, begun, thorough))) continue;
         queue.push({.cost = node.cost + cost,
                     .order = order++,
                     .parent = at,
