@@ -20,7 +20,8 @@ const std::array<int, 256>& costs() {
   static const std::array<int, 256> table = [] {
     std::array<int, 256> t;
     t.fill(6);
-    for (const char c : {'"', '}', ']', ')', '>', ':', ',', '0'}) t[static_cast<uint8_t>(c)] = 2;
+    // 1 before 0: not every library takes the year 0000.
+    for (const char c : {'"', '}', ']', ')', '>', ':', ',', '1'}) t[static_cast<uint8_t>(c)] = 2;
     for (const char c : {'}', ']', '"'}) t[static_cast<uint8_t>(c)] = 1;
     for (const char c : {' ', '\t', '\n', '\r', '\\', '[', '{'}) t[static_cast<uint8_t>(c)] = 12;
     for (int c = 0x80; c < 256; ++c) t[static_cast<size_t>(c)] = 30;
