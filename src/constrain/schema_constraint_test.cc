@@ -155,6 +155,21 @@ TEST(SchemaConstraint, AStateIsAValue) {
   EXPECT_EQ(constraint->mask(quote)->count(), 6) << "a, aa, ab\" and three that begin an escape";
 }
 
+// References that go on for longer than a stack is deep.
+TEST(SchemaConstraint, LongChainsOfReferencesEndInAMessage) {
+  constexpr int kLength = 20000;
+  std::string text = R"({"definitions":{)";
+  for (int i = 0; i < kLength; ++i)
+    text += "\"d" + std::to_string(i) + "\":{\"$ref\":\"#/definitions/d" + std::to_string(i + 1) + "\"},";
+  text += "\"d" + std::to_string(kLength) +
+          R"(":{"const":"a"}},"oneOf":[{"properties":{"k":{"$ref":"#/definitions/d0"}},"required":["k"]},)";
+  text += R"({"properties":{"k":{"const":"b"}},"required":["k"]}]})";
+  const auto constraint = compile_json_schema(text, "schema.json", {}, vocabulary());
+  ASSERT_FALSE(constraint.ok());
+  EXPECT_NE(constraint.status().message().find("too many schemas within each other"), std::string::npos)
+      << constraint.status().message();
+}
+
 TEST(SchemaConstraint, WhatCannotBeIsRefusedWithItsPlace) {
   const std::pair<const char*, const char*> wrong[] = {
       {"{", "line 1"},

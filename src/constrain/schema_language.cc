@@ -683,9 +683,11 @@ void SchemaLanguage::add_clause(ObjectRules::Clause clause, std::vector<ObjectRu
 
 // The types that a value may have, and perhaps more: what is seen without alternatives.
 uint8_t SchemaLanguage::types_of(SchemaId id) {
-  // Where references lead back here they say nothing.
-  const auto [it, is_new] = types_.emplace(id, kAllTypes);
-  if (!is_new) return it->second;
+  if (const auto it = types_.find(id); it != types_.end()) return it->second;
+  // Where references lead back here, or too far, they say nothing.
+  if (following_ > kMaxExpanding) return kAllTypes;
+  types_.emplace(id, kAllTypes);
+  ++following_;
   const SchemaNode& n = schema_->node(id);
   uint8_t types = n.is_false ? 0 : n.has_types ? n.types : kAllTypes;
   if (n.has_values) {
@@ -701,6 +703,7 @@ uint8_t SchemaLanguage::types_of(SchemaId id) {
     for (const SchemaId s : *list) any |= types_of(s);
     types &= any;
   }
+  --following_;
   return types_[id] = types;
 }
 
@@ -954,8 +957,12 @@ void SchemaLanguage::negate_array(SchemaId id, Cases* out) {
 }
 
 const SchemaLanguage::Listed& SchemaLanguage::listed(SchemaId id) {
-  const auto [it, is_new] = listed_.emplace(id, Listed());
-  if (!is_new) return it->second;  // where references lead back here: none
+  static const Listed kNothing;
+  if (const auto it = listed_.find(id); it != listed_.end()) return it->second;
+  // Where references lead back here, or too far: none.
+  if (following_ > kMaxExpanding) return kNothing;
+  listed_.emplace(id, Listed());
+  ++following_;
   const SchemaNode& n = schema_->node(id);
   Listed own;
   if (n.has_values && n.values.size() <= kMaxValues) {
@@ -976,6 +983,7 @@ const SchemaLanguage::Listed& SchemaLanguage::listed(SchemaId id) {
       own.exact = false;
     }
   }
+  --following_;
   return listed_[id] = std::move(own);
 }
 

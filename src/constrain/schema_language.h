@@ -279,6 +279,7 @@ class SchemaLanguage {
   std::unordered_map<uint64_t, Verdict> verdicts_;
   std::unordered_map<SchemaId, Members> members_;
   std::unordered_map<SchemaId, Listed> listed_;
+  size_t following_ = 0;  // references within each other, in types_of() and listed()
   std::map<GoalId, std::optional<std::vector<std::string>>> few_values_;
   std::map<GoalId, std::vector<GoalId>> value_goals_;
   std::vector<GoalId> enumerating_;
