@@ -698,6 +698,17 @@ class SchemaReader {
     return static_cast<int>(before);
   }
 
+  // Of objects with many members an index is kept: each of as many references looks into them.
+  const JsonNode* member(const JsonNode& object, std::string_view name) {
+    if (object.members.size() < 32) return object.find(name);
+    auto& index = members_[&object];
+    if (index.empty()) {
+      for (const auto& [key, value] : object.members) index.emplace(key, &value);
+    }
+    const auto it = index.find(name);
+    return it == index.end() ? nullptr : it->second;
+  }
+
   Result<const JsonNode*> follow_pointer(const JsonNode& json, const char* keyword, int resource,
                                          const std::string& fragment, const std::string& ref) {
     const JsonNode* at = resources_[static_cast<size_t>(resource)].root;
@@ -713,7 +724,7 @@ class SchemaReader {
       }
       const JsonNode* next = nullptr;
       if (at->is_object()) {
-        next = at->find(part);
+        next = member(*at, part);
       } else if (at->is_array() && !part.empty() && part.size() < 7 &&
                  part.find_first_not_of("0123456789") == std::string::npos) {
         const size_t index = std::stoul(part);
@@ -735,6 +746,7 @@ class SchemaReader {
   std::vector<Resource> resources_;
   std::map<std::string, int> by_address_;
   std::unordered_map<const JsonNode*, Location> locations_;
+  std::unordered_map<const JsonNode*, std::unordered_map<std::string_view, const JsonNode*>> members_;
   std::map<std::pair<const JsonNode*, std::vector<int>>, SchemaId> ids_;
   std::vector<Pending> pending_;
   std::unordered_map<std::string, RegexId> regexes_;
