@@ -10,8 +10,8 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "base/spec.h"
 #include "cli/constraint.h"
-#include "cli/spec.h"
 #include "engine/align.h"
 
 namespace decant::cli {

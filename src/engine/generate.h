@@ -5,6 +5,7 @@
 // neighbours or on the prefill chunk.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <functional>
@@ -16,7 +17,10 @@
 
 #include "base/status.h"
 #include "constrain/constraint.h"
+#include "engine/acceptance.h"
+#include "engine/drafter.h"
 #include "engine/engine.h"
+#include "engine/verifier.h"
 #include "sample/sampler.h"
 
 namespace decant {
@@ -55,8 +59,30 @@ struct GenerateRequest {
   // An existing sequence whose committed rows are the first tokens of `prompt` (a chat's history); -1: a new sequence.
   // The request's rows stay in it when it was given, so the next turn continues where this one ended.
   SequenceId sequence = -1;
+  // Speculative decoding: what guesses the next tokens; null: nothing does, and a step gives one token. `verifier` says
+  // which guesses are kept; null: those that plain sampling would draw (coupled), so that drafts never change the text.
+  std::shared_ptr<DraftMethod> draft;
+  std::shared_ptr<const Verifier> verifier;
+  int draft_nodes = 0;  // guesses of a step; 0: as many as the method wants
+  // Verify only the guesses that are worth their time, by what has been measured. Only where the verifier is coupled.
+  bool adapt_draft = true;
+  // What has been measured so far; null: nothing.
+  std::shared_ptr<DraftControl> draft_control;
   // Called for every token as it is drawn; false ends the request with kStop (a stop string). May be empty.
   std::function<bool(const Draw& draw)> on_token;
+};
+
+// How drafts fared.
+struct DraftStats {
+  static constexpr int kDepths = 32;
+  int64_t steps = 0;          // of the model, behind the prompt's
+  int64_t proposed = 0;       // nodes that the drafter made
+  int64_t verified = 0;       // of them, that the model saw
+  int64_t accepted = 0;       // of them, that were kept
+  double draft_seconds = 0;   // proposing and learning
+  double verify_seconds = 0;  // the model's steps, this request's share by rows
+  // By depth (index 0: children of the root): steps that had a node there, and of them, in which one was kept.
+  std::array<int64_t, kDepths> tried{}, kept{};
 };
 
 struct GenerateResult {
@@ -64,8 +90,9 @@ struct GenerateResult {
   std::vector<TokenId> tokens;  // drawn, without the prompt and without the end token
   std::vector<Draw> draws;      // one per token, when log-probabilities were asked for
   FinishReason finish = FinishReason::kLength;
-  int forced_tokens = 0;       // of the tokens, those taken without asking the model
-  bool hastened = false;       // finish_in_time kept tokens back, or ended a text that could go on
+  int forced_tokens = 0;  // of the tokens, those taken without asking the model
+  bool hastened = false;  // finish_in_time kept tokens back, or ended a text that could go on
+  DraftStats draft;
   int cached_tokens = 0;       // prompt tokens that were in `sequence` already
   double prefill_seconds = 0;  // from the start until the request's first token was drawn
   double decode_seconds = 0;   // from then on

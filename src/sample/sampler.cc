@@ -1076,18 +1076,28 @@ Result<Draw> Sampler::draw(std::span<const float> logits, const SamplerState& st
     draw.surprise = static_cast<float>(-best_logprob / std::numbers::ln2);
   }
 
-  if (n_logprobs >= 0) {
-    // The same buffers again, now for the model's own distribution.
-    DECANT_TRY_STATUS(candidates.reset(logits));
-    const double offset = candidates.max() + std::log(candidates.mass());
-    draw.logprob = static_cast<float>(logits[static_cast<size_t>(draw.token)] - offset);
-    if (n_logprobs > 0) {
-      for (const Candidate& c : candidates.peek_top(static_cast<size_t>(n_logprobs))) {
-        draw.top.push_back({c.id, static_cast<float>(c.logit - offset)});
-      }
-    }
-  }
+  if (n_logprobs >= 0) DECANT_TRY_STATUS(add_logprobs(logits, n_logprobs, &candidates, &draw));
   return draw;
+}
+
+Result<Draw> Sampler::describe(std::span<const float> logits, int32_t token, float logprob, int n_logprobs) const {
+  Draw draw;
+  draw.token = token;
+  draw.surprise = static_cast<float>(static_cast<double>(-logprob) / std::numbers::ln2);
+  if (n_logprobs >= 0) DECANT_TRY_STATUS(add_logprobs(logits, n_logprobs, &thread_candidates(), &draw));
+  return draw;
+}
+
+// Of the model's own distribution.
+Status Sampler::add_logprobs(std::span<const float> logits, int n_logprobs, Candidates* candidates, Draw* draw) {
+  DECANT_TRY_STATUS(candidates->reset(logits));
+  const double offset = candidates->max() + std::log(candidates->mass());
+  draw->logprob = static_cast<float>(logits[static_cast<size_t>(draw->token)] - offset);
+  if (n_logprobs == 0) return {};
+  for (const Candidate& c : candidates->peek_top(static_cast<size_t>(n_logprobs))) {
+    draw->top.push_back({c.id, static_cast<float>(c.logit - offset)});
+  }
+  return {};
 }
 
 }  // namespace decant

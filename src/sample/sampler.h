@@ -110,6 +110,9 @@ class Sampler {
                                                  uint32_t position, uint32_t sample = 0,
                                                  std::span<const uint64_t> mask = {}) const;
 
+  // What draw() says of a token that somebody else drew; `logprob`: its log-probability in distribution().
+  Result<Draw> describe(std::span<const float> logits, int32_t token, float logprob, int n_logprobs) const;
+
   const SamplerOptions& options() const { return options_; }
 
  private:
@@ -122,6 +125,7 @@ class Sampler {
   // Runs the chain over `logits`, leaving its survivors in `candidates`.
   Status run(std::span<const float> logits, const SamplerState& state, const RngKey& key,
              std::span<const uint64_t> mask, Candidates* candidates) const;
+  static Status add_logprobs(std::span<const float> logits, int n_logprobs, Candidates* candidates, Draw* draw);
   Status apply_bias(Candidates* candidates) const;
   Status apply_penalties(const SamplerState& state, Candidates* candidates) const;
   Status apply_dry(const SamplerState& state, Candidates* candidates) const;

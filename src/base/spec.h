@@ -12,7 +12,7 @@
 
 #include "base/status.h"
 
-namespace decant::cli {
+namespace decant {
 
 struct Spec {
   std::string name;
@@ -31,4 +31,4 @@ struct SpecInteger {
 // kInvalidArgument for an unknown setting (which ones there are) or a value that is none.
 Status read_settings(const Spec& spec, const std::vector<SpecInteger>& known);
 
-}  // namespace decant::cli
+}  // namespace decant

@@ -1,13 +1,13 @@
 // SPDX-FileCopyrightText: The Decant authors
 // SPDX-License-Identifier: Apache-2.0
-#include "cli/spec.h"
+#include "base/spec.h"
 
 #include <algorithm>
 #include <charconv>
 
 #include "base/printable.h"
 
-namespace decant::cli {
+namespace decant {
 namespace {
 
 std::string_view trim(std::string_view text) {
@@ -72,4 +72,4 @@ Status read_settings(const Spec& spec, const std::vector<SpecInteger>& known) {
   return {};
 }
 
-}  // namespace decant::cli
+}  // namespace decant

@@ -1,0 +1,60 @@
+// SPDX-FileCopyrightText: The Decant authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// How often guesses of each kind of evidence turn out right, and what a step of n rows costs: from both follows how
+// many nodes of a tree are worth verifying. Measured while it runs; it changes speed and never text.
+#pragma once
+
+#include <array>
+#include <span>
+#include <vector>
+
+#include "engine/token_tree.h"
+
+namespace decant {
+
+class AcceptanceModel {
+ public:
+  // The probability that a guess is right whose drafter says `probability`.
+  float estimate(uint16_t evidence, float probability) const;
+  void learn(uint16_t evidence, float probability, bool right);
+  // Learns from all nodes of `tree` whose parent lies on the way of `tokens`, which came.
+  void learn(const TokenTree& tree, std::span<const TokenId> tokens);
+
+ private:
+  // Of the guesses with some evidence: their number and that of right ones, both fading.
+  struct Count {
+    float tries = 0, right = 0;
+  };
+  std::array<Count, TokenTree::kEvidence> counts_{};
+};
+
+// Seconds of a step by its number of rows.
+class StepCost {
+ public:
+  static constexpr int kRows = 128;
+
+  void learn(int rows, double seconds);
+  // By measurement, or by those of neighbouring numbers of rows; a guess while there is none.
+  double seconds(int rows) const;
+  bool known() const { return samples_ > 0; }
+
+ private:
+  void refit();
+  std::array<double, kRows + 1> measured_{};  // fading mean; 0: none yet
+  std::array<int, kRows + 1> count_{};
+  std::array<double, kRows + 1> curve_{};
+  int64_t samples_ = 0;
+};
+
+// What the loop has measured of one draft method on one engine. Requests that run one after the other may share it.
+struct DraftControl {
+  AcceptanceModel acceptance;
+  StepCost cost;
+};
+
+// Of nodes whose reach is given in descending order, how many to verify with `rows` rows that come anyway and bring
+// one token each for `requests` of them, so that the most tokens come in a second.
+int worthwhile(std::span<const float> reach, int rows, int requests, const StepCost& cost);
+
+}  // namespace decant

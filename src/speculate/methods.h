@@ -1,0 +1,15 @@
+// SPDX-FileCopyrightText: The Decant authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// The registry's entries, one of each file.
+#pragma once
+
+#include "speculate/registry.h"
+
+namespace decant {
+
+DrafterInfo lookup_drafter();
+
+VerifierInfo coupled_verifier();
+
+}  // namespace decant
