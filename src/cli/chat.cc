@@ -71,8 +71,13 @@ class LineReader {
 
 class Conversation {
  public:
-  Conversation(Session session, const ChatOptions& options, Prompter prompter, SamplerOptions sampler)
-      : session_(std::move(session)), options_(options), prompter_(std::move(prompter)), sampler_(std::move(sampler)) {
+  Conversation(Session session, const ChatOptions& options, Prompter prompter, SamplerOptions sampler,
+               Drafting drafting)
+      : session_(std::move(session)),
+        options_(options),
+        prompter_(std::move(prompter)),
+        sampler_(std::move(sampler)),
+        drafting_(std::move(drafting)) {
     is_terminal_ = ::isatty(STDIN_FILENO) == 1;
     system_ = options.answer.system;
     sequence_ = session_.engine->cache().create_sequence();
@@ -212,6 +217,7 @@ class Conversation {
     while (common < std::min(known, request.prompt.size()) && cached_[common] == request.prompt[common]) ++common;
     DECANT_TRY_STATUS(cache.truncate(sequence_, static_cast<int>(common)));
     request.sequence = sequence_;
+    drafting_.apply(options_.answer.draft, &request);
 
     char last = '\n';
     const auto write = [&](std::string_view piece) {
@@ -250,6 +256,7 @@ class Conversation {
   const ChatOptions& options_;
   Prompter prompter_;
   SamplerOptions sampler_;
+  Drafting drafting_;
   LineReader lines_;
   std::optional<std::string> system_;
   std::vector<ChatMessage> messages_;  // pairs of a question and its answer
@@ -271,7 +278,11 @@ Status chat(const ChatOptions& options) {
   }
   DECANT_TRY(SamplerOptions sampler, sampler_options(options.answer, session));
   if (options.model.verbose && sampler.temperature > 0) write_note(fmt::format("seed {}", sampler.seed));
-  return Conversation(std::move(session), options, std::move(prompter), std::move(sampler)).run();
+  DECANT_TRY(Drafting drafting, Drafting::open(options.answer.draft, session));
+  const std::shared_ptr<DraftMethod> method = drafting.speculation.method;
+  DECANT_TRY_STATUS(
+      Conversation(std::move(session), options, std::move(prompter), std::move(sampler), std::move(drafting)).run());
+  return options.answer.draft.save.empty() ? Status() : method->save(options.answer.draft.save);
 }
 
 }  // namespace decant::cli

@@ -443,6 +443,28 @@ void add_answer(Adder& add, AnswerOptions* a) {
                });
 }
 
+// Speculative decoding. Methods are checked here, their files when the model is there.
+void add_draft(Adder& add, DraftOptions* d) {
+  add.group("Speculation");
+  const auto spec = [&](const std::string& name, const std::string& type, const std::string& summary,
+                        std::string* target) {
+    add.value(name, type, summary, [=](CLI::Option* o, const std::string& text) {
+      if (text.empty()) refuse(o, "a name", text);
+      *target = text;
+    });
+  };
+  spec("--draft", "METHOD",
+       "guess tokens ahead and check several in one step: none, auto, or a method of `decant methods`, such as "
+       "recycling(k=8) or sam+recycling (default: auto)",
+       &d->draft);
+  spec("--verifier", "RULE",
+       "which guesses are kept (default: coupled, which gives the same text as without guesses); `decant methods` has "
+       "all",
+       &d->verifier);
+  add.integer("--draft-nodes", &d->nodes, 0, 1024, "guesses of a step at most; 0: as many as the method wants");
+  spec("--draft-save", "FILE", "save what the method has learned at the end, for its setting state=FILE", &d->save);
+}
+
 void add_schema_choices(Adder& add, SchemaChoices* s) {
   add.value("--property-order", "any|schema",
             "schema: members come in the order in which the schema's properties name them, others last (default: any)",
@@ -618,6 +640,7 @@ std::function<Result<Command>()> define_run(Adder& add) {
   add_lora(add, &o->model);
   add_constraint(add, &o->constraint);
   add_align(add, o.get());
+  add_draft(add, &o->answer.draft);
   add_sampling(add, &o->answer);
   return [o]() -> Result<Command> {
     DECANT_TRY_STATUS(check_constraint(o->constraint));
@@ -644,6 +667,7 @@ std::function<Result<Command>()> define_run(Adder& add) {
 std::function<Result<Command>()> define_chat(Adder& add) {
   auto o = std::make_shared<ChatOptions>();
   add_answer(add, &o->answer);
+  add_draft(add, &o->answer.draft);
   add_model(add, &o->model, "tokens of the whole conversation; 0: what the model was trained for");
   add_lora(add, &o->model);
   add_sampling(add, &o->answer);

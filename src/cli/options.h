@@ -45,7 +45,16 @@ struct TextSource {
   bool escapes = false;  // -e: \n, \t, \\ and the like are processed
 };
 
+// Speculative decoding.
+struct DraftOptions {
+  std::string draft = "auto";        // --draft: a spec of speculate/registry.h, or auto
+  std::string verifier = "coupled";  // --verifier
+  int nodes = 0;                     // --draft-nodes; 0: as many as the method wants
+  std::string save;                  // --draft-save: a file, or ""
+};
+
 struct AnswerOptions {
+  DraftOptions draft;
   SamplerOptions sampler;  // seed, breakers and end tokens are filled later
   std::optional<uint64_t> seed;
   std::vector<std::string> dry_breakers;

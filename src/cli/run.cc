@@ -62,6 +62,25 @@ Json logprob_json(const Tokenizer& tokenizer, TokenId token, float logprob) {
   return entry;
 }
 
+Json draft_json(const DraftOptions& options, const GenerateResult& result) {
+  const DraftStats& d = result.draft;
+  const auto steps = static_cast<double>(d.steps);
+  Json json = {{"method", options.draft},
+               {"verifier", options.verifier},
+               {"steps", d.steps},
+               {"tokens_per_step", rate(static_cast<double>(result.tokens.size()) - 1, steps)},
+               {"proposed", d.proposed},
+               {"verified", d.verified},
+               {"accepted", d.accepted},
+               {"draft_s", d.draft_seconds},
+               {"verify_s", d.verify_seconds}};
+  Json& depths = json["acceptance_by_depth"] = Json::array();
+  for (size_t i = 0; i < d.tried.size() && d.tried[i] > 0; ++i) {
+    depths.push_back(static_cast<double>(d.kept[i]) / static_cast<double>(d.tried[i]));
+  }
+  return json;
+}
+
 Json report_of(const RunOptions& options, const Session& session, const GenerateRequest& request,
                const Answer& answer) {
   const GenerateResult& result = answer.result;
@@ -88,6 +107,7 @@ Json report_of(const RunOptions& options, const Session& session, const Generate
                        {"decode_s", result.decode_seconds},
                        {"prefill_tokens_per_s", rate(prompt, result.prefill_seconds)},
                        {"decode_tokens_per_s", rate(drawn - 1, result.decode_seconds)}};
+  if (request.draft) report["draft"] = draft_json(options.answer.draft, result);
   return report;
 }
 
@@ -119,6 +139,8 @@ Status run(const RunOptions& options) {
   }
   const std::shared_ptr<Constraint> constraint = request.constraint;
   const size_t warnings = constraint ? constraint->warnings().size() : 0;
+  DECANT_TRY(const Drafting drafting, Drafting::open(options.answer.draft, session));
+  drafting.apply(options.answer.draft, &request);
   if (options.align) return run_aligned(options, session, std::move(request), &report);
 
   char last = '\n';
@@ -134,6 +156,9 @@ Status run(const RunOptions& options) {
   }
   if (last != '\n') DECANT_TRY_STATUS(write_stdout("\n"));
   if (constraint) write_warnings(*constraint, warnings);
+  if (!options.answer.draft.save.empty()) {
+    DECANT_TRY_STATUS(drafting.speculation.method->save(options.answer.draft.save));
+  }
   DECANT_TRY_STATUS(report.write(report_of(options, session, request, *answered)));
   if (options.model.verbose || (::isatty(STDERR_FILENO) == 1 && ::isatty(STDOUT_FILENO) == 1)) {
     write_note(fmt::format("[{}]", summary(request, answered->result)));

@@ -125,6 +125,37 @@ Result<SamplerOptions> sampler_options(const AnswerOptions& options, const Sessi
   return sampler;
 }
 
+Result<Drafting> Drafting::open(const DraftOptions& options, const Session& session) {
+  Drafting out;
+  const DraftEnvironment environment{.model = session.model,
+                                     .tokenizer = session.tokenizer.get(),
+                                     .vocab_size = session.model->config().vocab_size,
+                                     .context = session.engine->options().context,
+                                     .vocabulary_hash = vocabulary_hash(*session.tokenizer)};
+  // Without a profile of this machine: a pair that learns as it goes and stays away where it does not pay.
+  const std::string draft = options.draft == "auto" ? "recycling" : options.draft;
+  if (options.draft == "auto" && options.verifier != "coupled") {
+    return Status::invalid_argument(
+        "--verifier {}: --draft auto decides by time, which only the verifier coupled keeps out of the text; name a "
+        "method",
+        options.verifier);
+  }
+  Result<Speculation> made = make_speculation(draft, options.verifier, environment);
+  if (!made.ok()) return std::move(made).status().with_context("--draft");
+  out.speculation = *std::move(made);
+  if (!out.speculation.method && !options.save.empty()) {
+    return Status::invalid_argument("--draft-save: --draft none learns nothing");
+  }
+  return out;
+}
+
+void Drafting::apply(const DraftOptions& options, GenerateRequest* request) const {
+  request->draft = speculation.method;
+  request->verifier = speculation.verifier;
+  request->draft_nodes = options.nodes;
+  request->draft_control = control;
+}
+
 Result<Answer> answer(Session& session, GenerateRequest request, const AnswerOptions& options, int prefill_chunk,
                       const std::function<Status(std::string_view)>& write) {
   Answer answer;
@@ -170,6 +201,10 @@ std::string summary(const GenerateRequest& request, const GenerateResult& result
   if (drawn > 1) {
     text += fmt::format("; answer {} tokens, {:.0f} tokens/s", result.tokens.size(),
                         rate(drawn - 1, result.decode_seconds));
+  }
+  if (const DraftStats& d = result.draft; request.draft && d.steps > 0 && drawn > 1) {
+    text += fmt::format("; {:.2f} tokens/step, {} of {} guesses kept", (drawn - 1) / static_cast<double>(d.steps),
+                        d.accepted, d.verified);
   }
   if (request.sampler.temperature > 0) text += fmt::format("; seed {}", request.sampler.seed);
   return text;

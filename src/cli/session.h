@@ -17,6 +17,7 @@
 #include "engine/generate.h"
 #include "model/overlay.h"
 #include "text/chat.h"
+#include "speculate/registry.h"
 #include "text/tokenizer.h"
 
 namespace decant::cli {
@@ -60,6 +61,15 @@ std::vector<TokenId> end_tokens(const Tokenizer& tokenizer);
 // The request's sampling settings with all that the session decides: seed (drawn when none was given), end tokens,
 // breakers, context.
 Result<SamplerOptions> sampler_options(const AnswerOptions& options, const Session& session);
+
+// The draft method and verifier that the options name, for the session's model; what is measured of them lives as long.
+struct Drafting {
+  Speculation speculation;
+  std::shared_ptr<DraftControl> control = std::make_shared<DraftControl>();
+
+  static Result<Drafting> open(const DraftOptions& options, const Session& session);
+  void apply(const DraftOptions& options, GenerateRequest* request) const;
+};
 
 // An answer that is being written: decodes tokens, looks for stop strings, hands over text that is final.
 struct Answer {

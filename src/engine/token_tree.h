@@ -93,6 +93,7 @@ class TokenTree {
 
   // What add() adds to evidence numbers: several drafters on one tree keep theirs apart.
   void set_evidence_base(uint16_t base) { evidence_base_ = base; }
+  uint16_t evidence_base() const { return evidence_base_; }
   // Lets more nodes come.
   void raise(int max_nodes) { max_nodes_ = max_nodes; }
 

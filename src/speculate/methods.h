@@ -9,6 +9,7 @@
 namespace decant {
 
 DrafterInfo lookup_drafter();
+DrafterInfo recycling_drafter();
 
 VerifierInfo coupled_verifier();
 

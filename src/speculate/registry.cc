@@ -20,6 +20,7 @@ namespace {
 const std::vector<DrafterInfo>& drafter_list() {
   static const std::vector<DrafterInfo> list = {
       lookup_drafter(),
+      recycling_drafter(),
   };
   return list;
 }

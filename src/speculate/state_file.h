@@ -1,0 +1,22 @@
+// SPDX-FileCopyrightText: The Decant authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a draft method has learned, as a file. Little-endian, without padding: "dcntdrft", version (u32), 0 (u32),
+// FNV-1a of all that follows (u64), the vocabulary's hash (u64), the method's name as length (u32) and bytes, the
+// method's own data.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "base/status.h"
+
+namespace decant {
+
+// The whole file appears or none.
+Status write_state(const std::string& path, std::string_view method, uint64_t vocabulary, std::string_view data);
+// The method's own data. kNotFound: no such file; kCorrupt; kInvalidArgument: of another method or vocabulary.
+Result<std::string> read_state(const std::string& path, std::string_view method, uint64_t vocabulary);
+
+}  // namespace decant
