@@ -11,6 +11,7 @@ namespace {
 constexpr float kTrust = 6;      // guesses that the drafter's own word weighs as much as
 constexpr float kMemory = 400;   // guesses of one evidence after which old ones fade
 constexpr int kCostMemory = 24;  // steps of one size after which old ones fade
+constexpr int kStartWeight = 4;
 constexpr double kOutlier = 3;   // times the mean: something else ran
 
 }  // namespace
@@ -45,13 +46,25 @@ void AcceptanceModel::learn(const TokenTree& tree, std::span<const TokenId> toke
 }
 
 void StepCost::learn(int rows, double seconds) {
-  if (rows < 1 || rows > kRows || !(seconds > 0)) return;
+  if (kept_ || rows < 1 || rows > kRows || !(seconds > 0)) return;
   const auto i = static_cast<size_t>(rows);
   if (count_[i] >= 4 && seconds > kOutlier * measured_[i]) seconds = kOutlier * measured_[i];
   count_[i] = std::min(count_[i] + 1, kCostMemory);
   measured_[i] += (seconds - measured_[i]) / count_[i];
   ++samples_;
   refit();
+}
+
+void StepCost::start(std::span<const double> seconds, bool keep) {
+  measured_.fill(0);
+  count_.fill(0);
+  for (size_t i = 1; i <= std::min<size_t>(kRows, seconds.size()); ++i) {
+    measured_[i] = seconds[i - 1];
+    count_[i] = seconds[i - 1] > 0 ? kStartWeight : 0;
+    samples_ += count_[i];
+  }
+  refit();
+  kept_ = keep;
 }
 
 // Cost never falls with rows (pool adjacent violators, weighted by samples); between measured sizes it is linear, and

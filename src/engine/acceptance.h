@@ -35,6 +35,8 @@ class StepCost {
   static constexpr int kRows = 128;
 
   void learn(int rows, double seconds);
+  // Measured elsewhere: seconds[i] of i + 1 rows. `keep`: nothing that is measured later changes them.
+  void start(std::span<const double> seconds, bool keep = false);
   // By measurement, or by those of neighbouring numbers of rows; a guess while there is none.
   double seconds(int rows) const;
   bool known() const { return samples_ > 0; }
@@ -45,6 +47,7 @@ class StepCost {
   std::array<int, kRows + 1> count_{};
   std::array<double, kRows + 1> curve_{};
   int64_t samples_ = 0;
+  bool kept_ = false;
 };
 
 // What the loop has measured of one draft method on one engine. Requests that run one after the other may share it.

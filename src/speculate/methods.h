@@ -10,6 +10,7 @@ namespace decant {
 
 DrafterInfo lookup_drafter();
 DrafterInfo recycling_drafter();
+DrafterInfo model_drafter();
 
 VerifierInfo coupled_verifier();
 

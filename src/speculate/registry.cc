@@ -21,6 +21,7 @@ const std::vector<DrafterInfo>& drafter_list() {
   static const std::vector<DrafterInfo> list = {
       lookup_drafter(),
       recycling_drafter(),
+      model_drafter(),
   };
   return list;
 }
