@@ -32,6 +32,7 @@ Status inspect(const InspectOptions& options);
 Status perplexity_command(const PerplexityCommandOptions& options);
 Status bench(const BenchOptions& options);
 Status convert(const ConvertCommandOptions& options);
+Status make_draft(const MakeDraftOptions& options);
 Status eval(const EvalOptions& options);
 Status pull(const PullOptions& options);
 Status methods(const MethodsOptions& options);

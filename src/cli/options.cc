@@ -838,6 +838,33 @@ std::function<Result<Command>()> define_convert(Adder& add) {
   };
 }
 
+std::function<Result<Command>()> define_make_draft(Adder& add) {
+  auto o = std::make_shared<MakeDraftOptions>();
+  add.value("model", "", "a folder with safetensors, a GGUF file, or a pulled model",
+            [o](CLI::Option*, const std::string& text) { o->model.model = text; })
+      ->required();
+  add.value("--out", "FILE", "the draft model's file (default: MODEL-draft.gguf, here)",
+            [o](CLI::Option* option, const std::string& text) {
+              if (!text.ends_with(".gguf")) refuse(option, "NAME.gguf", text);
+              o->output = text;
+            });
+  add.integer("--layers", &o->layers, 0, 10000,
+              "layers to keep; as many as the model has: all, for a draft that is only of another --type; 0: the "
+              "number that promises the greatest speed-up");
+  std::string types;
+  for (const DTypeInfo& info : all_dtypes()) types += (types.empty() ? "" : ", ") + std::string(info.name);
+  add.value("--type", "TYPE", fmt::format("type of the matrices: {} (default: each keeps its own)", types),
+            [o, types](CLI::Option* option, const std::string& text) {
+              o->type = parse_dtype(text);
+              if (!o->type) refuse(option, "one of " + types, text);
+            });
+  add.integer("--tokens", &o->tokens, 16, 4096, "of the model's own answers that layers are tried on");
+  add.flag("--force", &o->force, "overwrite the file if it is there");
+  add_json(add, &o->json);
+  add.integer("-t,--threads", &o->model.threads, 1, 256, "processor threads", "all");
+  return command_of(o);
+}
+
 std::function<Result<Command>()> define_eval(Adder& add) {
   auto o = std::make_shared<EvalOptions>();
   const std::vector<std::string> works = {"maskbench", "jsonschemabench", "schema-walk", "jsonschema-suite",
@@ -1030,6 +1057,13 @@ const Definition kDefinitions[] = {
      "  decant convert Qwen3-0.6B qwen3-0.6b-q8_0.gguf --type q8_0\n"
      "  decant convert model.gguf model-checkpoint --type bf16 --shard-size 2G\n",
      define_convert},
+    {"make-draft", "build a draft model from a model itself, without training",
+     "Layers are dropped one after the other, each time the one whose loss changes the model's own answers least.\n\n"
+     "Examples:\n"
+     "  decant make-draft smollm2 --out smollm2-draft.gguf\n"
+     "  decant make-draft smollm2 --out smollm2-q4.gguf --layers 30 --type q4_0\n"
+     "  decant run -m smollm2 --draft 'model(path=smollm2-draft.gguf)' \"Why is the sky blue?\"\n",
+     define_make_draft},
     {"eval", "measure constrained decoding on public benchmarks",
      "MaskBench and the suite run in one thread; times are CPU time.\n\n"
      "Examples:\n"

@@ -172,6 +172,16 @@ struct ConvertCommandOptions {
   bool force = false;                           // overwrite a GGUF file
 };
 
+struct MakeDraftOptions {
+  ModelOptions model;
+  std::string output;
+  std::optional<DType> type;  // --type; none: each tensor keeps its own
+  int layers = 0;             // --layers; 0: what the search finds best
+  int tokens = 384;           // --tokens
+  bool force = false;
+  std::string json;
+};
+
 struct EvalOptions {
   std::string what;      // "maskbench", "jsonschemabench", "schema-walk", "jsonschema-suite" or "alignment"
   ModelOptions model;    // all of it for jsonschemabench and alignment, the name for maskbench and schema-walk
@@ -214,7 +224,7 @@ struct Notice {
 };
 
 using Command = std::variant<Notice, RunOptions, ChatOptions, TokenizeOptions, TemplateOptions, InspectOptions,
-                             PerplexityCommandOptions, BenchOptions, ConvertCommandOptions, EvalOptions, PullOptions,
+                             PerplexityCommandOptions, BenchOptions, ConvertCommandOptions, MakeDraftOptions, EvalOptions, PullOptions,
                              MethodsOptions>;
 
 // Parses the arguments after the program's name. kInvalidArgument naming the option, what it expects and what it got.

@@ -2,11 +2,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/convert.h"
 
+#include <algorithm>
 #include <map>
 #include <vector>
 
 #include "base/quants.h"
 #include "formats/gguf.h"
+#include "model/config.h"
 
 namespace decant {
 namespace {
@@ -63,9 +65,67 @@ Result<std::vector<uint8_t>> encode(const GgufFile& model, const Output& output)
 
 }  // namespace
 
+namespace {
+
+// The tensor's name in a file of the kept layers only; nullopt for one of another layer.
+std::optional<std::string> renumbered(const std::string& name, const std::vector<int>& kept) {
+  if (kept.empty() || !name.starts_with("blk.")) return name;
+  const size_t end = name.find('.', 4);
+  if (end == std::string::npos || end == 4 || end > 10 || name.find_first_not_of("0123456789", 4) < end) return name;
+  const auto place = std::lower_bound(kept.begin(), kept.end(), std::stoi(name.substr(4, end - 4)));
+  if (place == kept.end() || *place != std::stoi(name.substr(4, end - 4))) return std::nullopt;
+  return fmt::format("blk.{}{}", place - kept.begin(), name.substr(end));
+}
+
+// Metadata that counts layers: their number, arrays with an entry for each, and which of them have a window, which
+// some families otherwise tell by the layer's number. The keys that are set are not to be copied.
+Result<std::vector<std::string>> set_layers(const GgufFile& model, const std::vector<int>& kept, GgufWriter* writer) {
+  DECANT_TRY(const ModelConfig config, read_config(model));
+  for (size_t i = 0; i < kept.size(); ++i) {
+    if (kept[i] < 0 || kept[i] >= config.n_layers() || (i > 0 && kept[i] <= kept[i - 1])) {
+      return Status::invalid_argument("{}: layer {} is none of the {} in ascending order", model.path(), kept[i],
+                                      config.n_layers());
+    }
+  }
+  const std::string prefix = config.architecture + ".";
+  std::vector<std::string> keys = {prefix + "block_count"};
+  writer->set(keys[0], static_cast<uint32_t>(kept.size()));
+  std::vector<bool> windowed;
+  for (const int i : kept) windowed.push_back(config.layers[static_cast<size_t>(i)].window > 0);
+  if (std::any_of(config.layers.begin(), config.layers.end(), [](const LayerConfig& l) { return l.window > 0; })) {
+    keys.push_back(prefix + "attention.sliding_window_pattern");
+    writer->set(keys.back(), windowed);
+  }
+  for (const auto& [key, value] : model.metadata()) {
+    const auto* array = std::get_if<std::shared_ptr<const GgufArray>>(&value);
+    if (array == nullptr || !key.starts_with(prefix) || (*array)->size() != config.layers.size()) continue;
+    if (std::find(keys.begin(), keys.end(), key) != keys.end()) continue;
+    std::vector<int32_t> numbers;
+    for (const int i : kept) {
+      const auto at = static_cast<size_t>(i);
+      if (const auto* u = std::get_if<std::vector<uint64_t>>(&(*array)->values)) {
+        numbers.push_back(static_cast<int32_t>((*u)[at]));
+      } else if (const auto* s = std::get_if<std::vector<int64_t>>(&(*array)->values)) {
+        numbers.push_back(static_cast<int32_t>((*s)[at]));
+      }
+    }
+    if (numbers.size() != kept.size()) continue;  // of other things than sizes
+    keys.push_back(key);
+    writer->set(key, numbers);
+  }
+  return keys;
+}
+
+}  // namespace
+
 Status write_gguf(const GgufFile& model, const std::string& path, const ConvertOptions& options) {
   GgufWriter writer;
+  std::vector<std::string> set;
+  if (!options.layers.empty()) {
+    DECANT_TRY(set, set_layers(model, options.layers, &writer));
+  }
   for (const GgufEntry& entry : model.entries()) {
+    if (std::find(set.begin(), set.end(), entry.key) != set.end()) continue;
     // What describes the old file, not the model.
     if (entry.key.starts_with("split.") || entry.key == "general.alignment" || entry.key == "general.file_type")
       continue;
@@ -74,9 +134,11 @@ Status write_gguf(const GgufFile& model, const std::string& path, const ConvertO
   std::vector<Output> outputs;
   std::map<std::string, size_t> joined;
   for (const GgufTensor& tensor : model.tensors()) {
-    const std::optional<ExpertName> expert = expert_name(tensor.name);
+    const std::optional<std::string> name = renumbered(tensor.name, options.layers);
+    if (!name) continue;
+    const std::optional<ExpertName> expert = expert_name(*name);
     if (!expert) {
-      outputs.push_back({.name = tensor.name, .parts = {&tensor}});
+      outputs.push_back({.name = *name, .parts = {&tensor}});
       continue;
     }
     const auto [it, is_new] = joined.emplace(expert->joined, outputs.size());
