@@ -1,0 +1,204 @@
+// SPDX-FileCopyrightText: The Decant authors
+// SPDX-License-Identifier: Apache-2.0
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <filesystem>
+
+#include "constrain/compile.h"
+#include "engine/generate.h"
+#include "formats/gguf.h"
+#include "speculate/predictor.h"
+#include "speculate/registry.h"
+#include "speculate/vocabulary_map.h"
+#include "testing/tiny_model.h"
+#include "text/tokenizer.h"
+
+namespace decant {
+namespace {
+
+class ModelDrafterTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = std::filesystem::temp_directory_path() / fmt::format("decant-draft-{}", ::getpid());
+    std::filesystem::create_directories(folder_);
+    device_ = *make_cpu_device(1);
+    const std::string target = write({}, "target.gguf");
+    const auto file = GgufFile::open(target);
+    ASSERT_TRUE(file.ok());
+    tokenizer_ = *Tokenizer::from_gguf(*file);
+    model_ = *Model::load(*file, *device_);
+    engine_ = *Engine::create(model_, {.context = 512, .max_rows = 64});
+    // Like the target in most, so that some drafts are kept.
+    testing::TinyModelSpec other;
+    other.types = {DType::kQ8_0};
+    draft_ = write(other, "draft.gguf");
+    environment_ = {.model = model_,
+                    .tokenizer = tokenizer_.get(),
+                    .vocab_size = model_->config().vocab_size,
+                    .context = 512};
+  }
+  void TearDown() override { std::filesystem::remove_all(folder_); }
+
+  std::string write(const testing::TinyModelSpec& spec, const std::string& name) {
+    const std::string path = (folder_ / name).string();
+    EXPECT_TRUE(testing::make_tiny_model(spec).write(path).ok());
+    return path;
+  }
+  GenerateRequest request(float temperature, uint64_t seed) const {
+    GenerateRequest r;
+    r.prompt = {5, 6, 7, 8};
+    r.sampler.temperature = temperature;
+    r.sampler.seed = seed;
+    r.sampler.top_k = 0;
+    r.sampler.top_p = 0.95f;
+    r.sampler.min_p = 0;
+    r.max_tokens = 50;
+    r.end_tokens = {2};
+    return r;
+  }
+  GenerateResult run(GenerateRequest r) { return generate(*engine_, {&r, 1}).front(); }
+
+  std::filesystem::path folder_;
+  std::unique_ptr<Device> device_;
+  std::shared_ptr<const Tokenizer> tokenizer_;
+  std::shared_ptr<const Model> model_;
+  std::unique_ptr<Engine> engine_;
+  std::string draft_;
+  DraftEnvironment environment_;
+};
+
+constexpr const char* kTrees[] = {"tree=grow",
+                                  "tree=chain, length=3",
+                                  "tree=fixed, branch=3-2-1",
+                                  "tree=rsd-c, branch=2-2-1",
+                                  "tree=rsd-s, width=3, length=3",
+                                  "tree=spectr, width=3, length=3",
+                                  "tree=dyspec, nodes=8, temperature=0.6",
+                                  "tree=dyspec, nodes=24, threshold=0.05"};
+
+TEST_F(ModelDrafterTest, EveryTreeGivesTheTextOfPlainDecoding) {
+  int64_t kept = 0;
+  for (const char* tree : kTrees) {
+    const auto method = make_draft_method(fmt::format("model(path={}, {})", draft_, tree), environment_);
+    ASSERT_TRUE(method.ok()) << method.status().message();
+    for (const float temperature : {0.0f, 0.7f, 1.3f}) {
+      for (const bool adapt : {false, true}) {
+        GenerateRequest r = request(temperature, 11);
+        const GenerateResult plain = run(r);
+        r.draft = *method;
+        r.adapt_draft = adapt;
+        const GenerateResult with = run(r);
+        ASSERT_TRUE(with.status.ok()) << with.status.message();
+        EXPECT_EQ(with.tokens, plain.tokens) << tree;
+        kept += with.draft.accepted;
+      }
+    }
+  }
+  EXPECT_GT(kept, 100);
+}
+
+// A draft model that is the target itself, drawing with its noise, is always right.
+TEST_F(ModelDrafterTest, TheTargetsOwnDraftsAreAllKept) {
+  const auto method = make_draft_method(
+      fmt::format("model(path={}, tree=chain, length=4)", (folder_ / "target.gguf").string()), environment_);
+  ASSERT_TRUE(method.ok()) << method.status().message();
+  for (const float temperature : {0.0f, 1.0f}) {
+    GenerateRequest r = request(temperature, 3);
+    r.draft = *method;
+    r.adapt_draft = false;
+    const GenerateResult result = run(r);
+    EXPECT_EQ(result.draft.accepted, result.draft.verified);
+    EXPECT_GE(static_cast<double>(result.tokens.size()) / static_cast<double>(result.draft.steps), 4.5);
+  }
+}
+
+TEST_F(ModelDrafterTest, AGrammarHoldsForDraftsToo) {
+  std::vector<std::string_view> texts;
+  for (TokenId t = 0; t < tokenizer_->vocab_size(); ++t) texts.push_back(tokenizer_->piece(t));
+  const auto vocabulary = std::make_shared<const JsonVocabulary>(std::make_shared<const TokenTrie>(texts));
+  const auto constraint = compile_constraint(
+      {.kind = ConstraintSpec::Kind::kPattern, .text = "([a-d]{3} ){2,9}(end|rest)", .name = "test"}, vocabulary);
+  ASSERT_TRUE(constraint.ok()) << constraint.status().message();
+  for (const char* tree : kTrees) {
+    const auto method = make_draft_method(fmt::format("model(path={}, {})", draft_, tree), environment_);
+    ASSERT_TRUE(method.ok());
+    for (const float temperature : {0.0f, 1.2f}) {
+      GenerateRequest r = request(temperature, 2);
+      r.constraint = *constraint;
+      const GenerateResult plain = run(r);
+      r.draft = *method;
+      r.adapt_draft = false;
+      const GenerateResult with = run(r);
+      EXPECT_EQ(with.tokens, plain.tokens) << tree;
+      // No draft was outside of the grammar: with the same tokens forced.
+      EXPECT_EQ(with.forced_tokens, plain.forced_tokens);
+    }
+  }
+}
+
+TEST_F(ModelDrafterTest, SeveralSamplesShareTheDraftModel) {
+  const auto method = make_draft_method(fmt::format("model(path={})", draft_), environment_);
+  ASSERT_TRUE(method.ok());
+  std::vector<GenerateRequest> requests;
+  std::vector<GenerateResult> plain;
+  for (uint32_t i = 0; i < 4; ++i) {
+    GenerateRequest r = request(1.0f, 8);
+    r.sample = i;
+    plain.push_back(run(r));
+    r.draft = *method;
+    requests.push_back(std::move(r));
+  }
+  const std::vector<GenerateResult> with = generate(*engine_, requests);
+  for (size_t i = 0; i < with.size(); ++i) EXPECT_EQ(with[i].tokens, plain[i].tokens);
+}
+
+TEST_F(ModelDrafterTest, ADraftModelWithoutRoomIsNotAsked) {
+  environment_.context = 8;  // 264 tokens of the draft model's own
+  const auto method = make_draft_method(fmt::format("model(path={}, tree=chain)", draft_), environment_);
+  ASSERT_TRUE(method.ok());
+  GenerateRequest r = request(0, 0);
+  r.max_tokens = 400;
+  r.end_tokens = {};
+  const GenerateResult plain = run(r);
+  r.draft = *method;
+  r.adapt_draft = false;
+  const GenerateResult with = run(r);
+  EXPECT_EQ(with.tokens, plain.tokens);
+  EXPECT_GT(with.draft.accepted, 0);
+}
+
+TEST_F(ModelDrafterTest, BadDraftModelsAreRefused) {
+  const auto message = [&](const std::string& settings) {
+    const auto made = make_draft_method("model(" + settings + ")", environment_);
+    return made.ok() ? std::string() : made.status().message();
+  };
+  EXPECT_NE(message("tree=chain").find("model: path=FILE names the draft model"), std::string::npos);
+  EXPECT_NE(message("path=nowhere.gguf").find("nowhere.gguf"), std::string::npos);
+  EXPECT_NE(message("path=x, tree=bush").find("tree: expected one of grow|chain"), std::string::npos);
+  EXPECT_NE(message("path=x, tree=fixed, branch=0").find("branch: expected numbers"), std::string::npos);
+  EXPECT_NE(message("path=x, nodes=0").find("nodes: expected a whole number from 1 to 1024"), std::string::npos);
+}
+
+// Two vocabularies by their texts, one of bytes only.
+TEST_F(ModelDrafterTest, AnotherVocabularyIsRefusedByItsFirstToken) {
+  const auto same = VocabularyMap::create(*tokenizer_, 300, *tokenizer_, 320, "draft.gguf");
+  ASSERT_TRUE(same.ok());
+  EXPECT_TRUE((*same)->is_identity());
+  EXPECT_EQ((*same)->to_draft(17), 17);
+  std::vector<float> logits(320, 1.0f), out;
+  logits[299] = 5;
+  (*same)->to_target(logits, &out);
+  EXPECT_EQ(out.size(), 300u);
+  EXPECT_EQ(out[299], 5.0f);
+  // A smaller draft: what it lacks is never proposed.
+  const auto padded = VocabularyMap::identity(300, 290);
+  padded->to_target(std::span<const float>(logits).first(290), &out);
+  EXPECT_EQ(out[289], 1.0f);
+  EXPECT_EQ(out[295], -INFINITY);
+  EXPECT_LT(padded->to_draft(295), 290);
+}
+
+}  // namespace
+}  // namespace decant
