@@ -5,10 +5,12 @@
 // matrices, datastores and draft models are); each request has a drafter of its own.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "base/status.h"
 #include "engine/token_tree.h"
@@ -28,7 +30,7 @@ struct DraftContext {
   bool shared_noise = true;
   // What is measured of this method; null where trees are not cut by it.
   const DraftControl* control = nullptr;
-  // For draws of the drafter's own: another one for each step of each request.
+  // For draws of the drafter's own: another one for each step of each request and of each of its samples.
   uint64_t draw_seed = 0;
 };
 
@@ -67,8 +69,13 @@ class DraftMethod {
   // Nodes and depth worth proposing when nobody says otherwise.
   virtual int max_nodes() const { return 16; }
   virtual int max_depth() const { return 16; }
-  // Whether the proposals are draws, whose tree must not be cut by what was drawn unless the verifier is `coupled`.
-  virtual bool draws() const { return false; }
+  // All that the proposals under a node may be.
+  virtual std::vector<Proposal> proposals() const { return {Proposal::kPoint}; }
+  // Whether some are draws, whose tree must not be cut by what was drawn unless the verifier is `coupled`.
+  bool draws() const {
+    const std::vector<Proposal> kinds = proposals();
+    return std::any_of(kinds.begin(), kinds.end(), [](Proposal kind) { return kind != Proposal::kPoint; });
+  }
   // Memory that it holds beside the target model.
   virtual size_t bytes() const { return 0; }
   // Keeps what it has learned. kUnsupported where there is nothing to keep.

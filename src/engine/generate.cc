@@ -187,7 +187,7 @@ class Running final : private DraftOutcome, private TargetDistributions {
       rows_ = std::min(static_cast<size_t>(limit), new_.size() - new_fed_);
       s.tokens = std::span<const TokenId>(new_).subspan(new_fed_, rows_);
       if (new_fed_ + rows_ == new_.size()) {
-        if (tree_.empty()) {
+        if (tree_.empty() || !has_tree_rows_) {
           ask(&s);
         } else {
           ask_for_tree(&s);
@@ -209,6 +209,7 @@ class Running final : private DraftOutcome, private TargetDistributions {
     proposed_.reset(0, 0);
     tree_.reset(0, 0);
     selected_.clear();
+    has_tree_rows_ = true;
     const int context = engine_.options().context;
     const auto length = static_cast<int>(text_.size());
     int nodes = std::min(
@@ -231,7 +232,7 @@ class Running final : private DraftOutcome, private TargetDistributions {
                                      .sample = request_.sample,
                                      .shared_noise = is_coupled_,
                                      .control = may_be_cut() ? control_.get() : nullptr,
-                                     .draw_seed = request_.sampler.seed + 0x9E3779B97F4A7C15u * ++rounds_};
+                                     .draw_seed = draw_seed(++rounds_)};
     if (Status status = drafter_->propose(draft_context, &proposed_); !status.ok()) return fail(std::move(status));
     if (request_.constraint && is_coupled_) add_forced(limit);
     result_.draft.proposed += proposed_.size();
@@ -253,12 +254,15 @@ class Running final : private DraftOutcome, private TargetDistributions {
     selected_.assign(nodes.begin(), nodes.end());
     tree_.select(proposed_, selected_);
   }
-  // The step goes on without drafts.
+  // The step goes on without drafts. Draws that are no points are verified all the same where they hang on the root,
+  // without rows of their own: dropped because of their number, which depends on what was drawn, they would have
+  // another law than the one that the verifier knows.
   void drop_tree() {
-    tree_.reset(0, 0);
-    selected_.clear();
+    if (is_coupled_) return clear_tree();
+    tree_.cut_to_root(&selected_);
+    has_tree_rows_ = false;
   }
-  bool has_tree() const { return !tree_.empty(); }
+  bool has_tree_rows() const { return !tree_.empty() && has_tree_rows_; }
 
   // After the slice ran, as number `slice` of the step; `seconds`: its share of the time.
   void observe(const StepOutput& output, size_t slice, bool has_logits, double seconds) {
@@ -310,6 +314,19 @@ class Running final : private DraftOutcome, private TargetDistributions {
     if (request_.n_logprobs < 0) slice->logit_mask = wanted_;
   }
 
+  void clear_tree() {
+    tree_.reset(0, 0);
+    selected_.clear();
+  }
+
+  // For the draws of a round; never that of another round or sample of the same seed.
+  uint64_t draw_seed(uint64_t round) const {
+    const RngKey key{.seed = request_.sampler.seed + 0x9E3779B97F4A7C15u * round,
+                     .sample = request_.sample,
+                     .purpose = Purpose::kDraft};
+    return uint64_t{random_bits(key, 0)} << 32 | random_bits(key, 1);
+  }
+
   // A constraint's singletons: nodes that need no guess.
   void add_forced(int limit) {
     constexpr uint16_t kForced = TokenTree::kEvidence - 1;
@@ -355,10 +372,13 @@ class Running final : private DraftOutcome, private TargetDistributions {
     path_.clear();
     fresh_.clear();
     if (drafter_) root_wanted_ = wanted_;
+    target_.clear();
+    target_.resize(static_cast<size_t>(tree_.size()) + 1);
     int here = kRoot;
     while (true) {
       draw(logits_of(here), here);
       fresh_.insert(fresh_.end(), new_.begin(), new_.end());
+      if (!has_tree_rows_) clear_tree();
       if (done_) break;
       // What was drawn, and forced behind it, is in the cache as far as it is in the tree.
       size_t known = 0;
@@ -395,7 +415,7 @@ class Running final : private DraftOutcome, private TargetDistributions {
     if (may_be_cut()) control_->acceptance.learn(proposed_, fresh_);
     drafter_->observe(*this);
     text_.insert(text_.end(), fresh_.begin(), fresh_.end());
-    drop_tree();
+    clear_tree();
     stats.draft_seconds += seconds_between(begin, Clock::now());
   }
 
@@ -417,6 +437,9 @@ class Running final : private DraftOutcome, private TargetDistributions {
 
   // TargetDistributions: behind the node where the walk stands, or below it.
   Result<std::span<const TokenLogprob>> at(int node) override {
+    std::optional<std::vector<TokenLogprob>>& known = target_[static_cast<size_t>(node + 1)];
+    if (known) return std::span<const TokenLogprob>(*known);
+    if (node != standing_ && !has_tree_rows_) return Status::internal("node {} has no row", node);
     SamplerState state = state_;
     std::span<const uint64_t> mask = mask_;
     std::vector<TokenId> way;
@@ -427,13 +450,15 @@ class Running final : private DraftOutcome, private TargetDistributions {
     for (auto token = way.rbegin(); token != way.rend(); ++token) state = sampler_->advance(state, *token);
     if (node != standing_ && request_.constraint) mask = legality_.allowed(selected_[static_cast<size_t>(node)]);
     const auto position = static_cast<uint32_t>(request_.prompt.size() + result_.tokens.size() + way.size());
-    DECANT_TRY(distribution_, sampler_->distribution(logits_of(node), state, position, request_.sample, mask));
-    return std::span<const TokenLogprob>(distribution_);
+    DECANT_TRY(known, sampler_->distribution(logits_of(node), state, position, request_.sample, mask));
+    return std::span<const TokenLogprob>(*known);
   }
 
   // The next token by the request's verifier.
   Result<Draw> verified_draw(std::span<const float> logits, int node, uint32_t position) {
     standing_ = node;
+    // What was thought of this node from above may lack what the draws before it did to the sampler and the mask.
+    target_[static_cast<size_t>(node + 1)].reset();
     const RngKey key{.seed = request_.sampler.seed, .sample = request_.sample, .position = position};
     DECANT_TRY(const TokenId token, request_.verifier->choose(tree_, node, *this, key));
     DECANT_TRY(const std::span<const TokenLogprob> target, at(node));
@@ -655,7 +680,8 @@ class Running final : private DraftOutcome, private TargetDistributions {
   std::vector<TokenId> slice_tokens_, fresh_;
   std::vector<int32_t> parents_, rows_kept_;
   std::vector<uint64_t> tree_wanted_, root_wanted_;
-  std::vector<TokenLogprob> distribution_;
+  std::vector<std::optional<std::vector<TokenLogprob>>> target_;  // distributions of the step: the root's, the nodes'
+  bool has_tree_rows_ = true;                                     // the step has rows of the tree's nodes
   uint64_t rounds_ = 0;
   const StepOutput* output_ = nullptr;  // during walk()
   size_t slice_ = 0;
@@ -792,7 +818,7 @@ class Batch {
       Running& r = running_[chosen_[s]];
       const auto alone = Clock::now();
       status = engine_.step(std::span<const Slice>(slices_).subspan(s, 1), &output_);
-      if (status.code() == Code::kExhausted && r.has_tree()) {
+      if (status.code() == Code::kExhausted && r.has_tree_rows()) {
         r.drop_tree();
         slices_[s] = r.slice(engine_.options().max_rows);
         status = engine_.step(std::span<const Slice>(slices_).subspan(s, 1), &output_);

@@ -60,13 +60,23 @@ int TokenTree::add(int parent, TokenId token, float probability, uint16_t eviden
 }
 
 void TokenTree::set_draft(int parent, Proposal kind, std::vector<TokenLogprob> row) {
-  draws_.push_back({.parent = parent, .kind = kind, .row = std::move(row), .nodes = {}});
+  draws_.push_back({.parent = parent, .kind = kind, .row = std::move(row), .nodes = {}, .tokens = {}});
 }
 
 int TokenTree::propose(int parent, TokenId token, float probability, uint16_t evidence) {
+  Draws* draws = draws_of(parent);
+  if (draws == nullptr || draws->kind == Proposal::kPoint) {
+    const int index = add(parent, token, probability, evidence);
+    if (draws != nullptr && index != kRefused) {
+      draws->nodes.push_back(index);
+      draws->tokens.push_back(token);
+    }
+    return index;
+  }
+  if (full() || depth(parent) >= max_depth_) return kRefused;
   const int index = add(parent, token, probability, evidence);
-  if (index == kRefused) return index;
-  if (Draws* draws = draws_of(parent)) draws->nodes.push_back(index);
+  draws->tokens.push_back(token);
+  if (index != kRefused) draws->nodes.push_back(index);
   return index;
 }
 
@@ -85,6 +95,13 @@ std::vector<int> TokenTree::proposals(int parent) const {
   std::vector<int> children;
   for (int i = first_child(parent); i != kRefused; i = node(i).next_sibling) children.push_back(i);
   return children;
+}
+
+std::vector<TokenId> TokenTree::proposed_tokens(int parent) const {
+  if (const Draws* draws = draws_of(parent)) return draws->tokens;
+  std::vector<TokenId> tokens;
+  for (int i = first_child(parent); i != kRefused; i = node(i).next_sibling) tokens.push_back(node(i).token);
+  return tokens;
 }
 
 Proposal TokenTree::kind(int parent) const {
@@ -120,6 +137,22 @@ void TokenTree::select(const TokenTree& from, std::span<const int> nodes) {
     }
     add(parent, n.token, n.probability, n.evidence);
   }
+}
+
+void TokenTree::cut_to_root(std::vector<int>* kept) {
+  kept->clear();
+  for (int i = first_; i != kRefused; i = node(i).next_sibling) kept->push_back(i);
+  std::vector<Draws> draws;
+  for (Draws& d : draws_) {
+    if (d.parent == kRoot) draws.push_back(std::move(d));
+  }
+  // Children are listed in the order of their numbers.
+  for (Draws& d : draws) {
+    for (int& i : d.nodes) i = static_cast<int>(std::lower_bound(kept->begin(), kept->end(), i) - kept->begin());
+  }
+  const TokenTree from = std::move(*this);
+  select(from, *kept);
+  draws_ = std::move(draws);
 }
 
 }  // namespace decant

@@ -64,13 +64,17 @@ class TokenTree {
   // Says what the proposals of `parent` are draws of: `row`, ascending by token, log-probabilities that add up to 1.
   // To be called before the first propose(). kPoint where it was not called.
   void set_draft(int parent, Proposal kind, std::vector<TokenLogprob> row);
-  // add(), as the next draw of the parent's row, with its log-probability there.
+  // add(), as the next draw of the parent's row. A token that may not come there was drawn all the same: the verifier
+  // hears of it and rejects it. A full tree takes no draw, not even of a token that it has: whether a draw counts must
+  // not depend on what was drawn.
   int propose(int parent, TokenId token, float probability, uint16_t evidence = 0);
 
   // The child with this token, or kRefused.
   int child(int parent, TokenId token) const;
   // Of the draws of `parent`, in order, the nodes; its children in order of their addition where it has no draws.
   std::vector<int> proposals(int parent) const;
+  // Their tokens, and those of draws that have no node because they may not come there.
+  std::vector<TokenId> proposed_tokens(int parent) const;
   Proposal kind(int parent) const;
   std::span<const TokenLogprob> draft(int parent) const;  // empty for kPoint
 
@@ -101,6 +105,8 @@ class TokenTree {
   void estimate(std::span<const float> probabilities);
   // Becomes the nodes of `from` listed in `nodes` (ascending, closed under parents), as points.
   void select(const TokenTree& from, std::span<const int> nodes);
+  // Only the children of the root stay, as the draws that they are. `kept`: what their numbers were.
+  void cut_to_root(std::vector<int>* kept);
 
  private:
   struct Draws {
@@ -108,6 +114,7 @@ class TokenTree {
     Proposal kind;
     std::vector<TokenLogprob> row;
     std::vector<int> nodes;
+    std::vector<TokenId> tokens;  // of the nodes, and of draws that have none
   };
   const Draws* draws_of(int parent) const;
   Draws* draws_of(int parent);

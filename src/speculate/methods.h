@@ -13,5 +13,12 @@ DrafterInfo recycling_drafter();
 DrafterInfo model_drafter();
 
 VerifierInfo coupled_verifier();
+VerifierInfo match_verifier();
+VerifierInfo chain_verifier();
+VerifierInfo rrs_verifier();
+VerifierInfo rsd_verifier();
+VerifierInfo kseq_verifier();
+VerifierInfo transport_verifier();
+VerifierInfo typical_verifier();
 
 }  // namespace decant

@@ -28,7 +28,8 @@ const std::vector<DrafterInfo>& drafter_list() {
 
 const std::vector<VerifierInfo>& verifier_list() {
   static const std::vector<VerifierInfo> list = {
-      coupled_verifier(),
+      coupled_verifier(), match_verifier(), chain_verifier(),     rrs_verifier(),
+      rsd_verifier(),     kseq_verifier(),  transport_verifier(), typical_verifier(),
   };
   return list;
 }
@@ -246,12 +247,45 @@ Result<std::shared_ptr<DraftMethod>> make_draft_method(std::string_view text, co
   return std::shared_ptr<DraftMethod>(new FusedMethod(std::move(methods)));
 }
 
+namespace {
+
+std::string_view word(Proposal kind) {
+  switch (kind) {
+    case Proposal::kPoint: return "points";
+    case Proposal::kIid: return "independent draws";
+    case Proposal::kWithoutReplacement: return "draws without replacement";
+  }
+  return "draws";
+}
+
+// What the draft method proposes must be what the verifier knows the law of.
+Status check_pair(std::string_view draft, const DraftMethod& method, const Verifier& verifier) {
+  const std::vector<Proposal> kinds = method.proposals();
+  const auto taker = [&](const Verifier& v) {
+    return std::all_of(kinds.begin(), kinds.end(), [&](Proposal kind) { return v.takes(kind); });
+  };
+  if (taker(verifier)) return {};
+  std::string proposals, others;
+  for (const Proposal kind : kinds) {
+    if (!verifier.takes(kind)) proposals += (proposals.empty() ? "" : " and ") + std::string(word(kind));
+  }
+  for (const VerifierInfo& info : verifier_list()) {
+    DECANT_TRY(const std::shared_ptr<const Verifier> other, make_verifier(info.name));
+    if (taker(*other)) others += (others.empty() ? "" : ", ") + std::string(info.name);
+  }
+  return Status::invalid_argument("{} proposes {}, which the verifier {} cannot verify; those that can: {}", draft,
+                                  proposals, verifier.name(), others);
+}
+
+}  // namespace
+
 Result<Speculation> make_speculation(std::string_view draft, std::string_view verifier, DraftEnvironment environment) {
   Speculation out;
   out.spec = draft;
   DECANT_TRY(out.verifier, make_verifier(verifier));
   environment.coupled = out.verifier->coupled();
   DECANT_TRY(out.method, make_draft_method(draft, environment));
+  if (out.method) DECANT_TRY_STATUS(check_pair(draft, *out.method, *out.verifier));
   return out;
 }
 
