@@ -258,7 +258,8 @@ std::string_view word(Proposal kind) {
   return "draws";
 }
 
-// What the draft method proposes must be what the verifier knows the law of.
+}  // namespace
+
 Status check_pair(std::string_view draft, const DraftMethod& method, const Verifier& verifier) {
   const std::vector<Proposal> kinds = method.proposals();
   const auto taker = [&](const Verifier& v) {
@@ -276,8 +277,6 @@ Status check_pair(std::string_view draft, const DraftMethod& method, const Verif
   return Status::invalid_argument("{} proposes {}, which the verifier {} cannot verify; those that can: {}", draft,
                                   proposals, verifier.name(), others);
 }
-
-}  // namespace
 
 Result<Speculation> make_speculation(std::string_view draft, std::string_view verifier, DraftEnvironment environment) {
   Speculation out;

@@ -91,6 +91,8 @@ struct Speculation {
 Result<std::shared_ptr<const Verifier>> make_verifier(std::string_view spec);
 Result<std::shared_ptr<DraftMethod>> make_draft_method(std::string_view spec, const DraftEnvironment& environment);
 Result<Speculation> make_speculation(std::string_view draft, std::string_view verifier, DraftEnvironment environment);
+// kInvalidArgument, naming both and the verifiers that would do, if `verifier` does not take what `method` proposes.
+Status check_pair(std::string_view draft, const DraftMethod& method, const Verifier& verifier);
 
 // Of what token ids mean: two tokenizers of one hash have the same tokens.
 uint64_t vocabulary_hash(const Tokenizer& tokenizer);

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "speculate/kseq.h"
 #include "speculate/methods.h"
@@ -161,9 +160,17 @@ std::optional<TransportPlan> TransportPlan::solve(const Weights& target, const W
   // The law of the set: draw by draw, out of the sets that lack one of its tokens.
   std::vector<double> law(list.size(), 0);
   law[0] = 1;
-  std::vector<double> inside(list.size(), 0);  // q of each set
+  std::vector<double> inside(list.size(), 0), outside(list.size(), 0);  // q of each set and of the rest
   std::vector<std::vector<std::pair<int, int>>> from(list.size());
   for (size_t s = 0; s < list.size(); ++s) {
+    for (size_t t = 0, i = 0; t < n; ++t) {
+      // Not 1 - inside: what is left may be little.
+      if (i < list[s]->size() && (*list[s])[i] == static_cast<int>(t)) {
+        ++i;
+      } else {
+        outside[s] += q[t];
+      }
+    }
     for (const int token : *list[s]) {
       inside[s] += q[static_cast<size_t>(token)];
       std::vector<int> less;
@@ -171,14 +178,13 @@ std::optional<TransportPlan> TransportPlan::solve(const Weights& target, const W
       from[s].emplace_back(plan.sets_.find(less)->second, token);
     }
   }
-  const double all = std::accumulate(q.begin(), q.end(), 0.0);
   for (int draw = 0; draw < (repeats ? k : static_cast<int>(most)); ++draw) {
     std::vector<double> next(list.size(), 0);
     for (size_t s = 0; s < list.size(); ++s) {
       if (repeats) next[s] = law[s] * (inside[s] + dead);
       for (const auto& [before, token] : from[s]) {
         const auto b = static_cast<size_t>(before);
-        const double left = repeats ? 1 : all - inside[b];
+        const double left = repeats ? 1 : outside[b];
         if (law[b] > 0 && left > 0) next[s] += law[b] * q[static_cast<size_t>(token)] / left;
       }
     }
