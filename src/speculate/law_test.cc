@@ -1,19 +1,21 @@
 // SPDX-FileCopyrightText: The Decant authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// Verifiers with noise of their own, through the whole loop: whatever is drafted, tokens have the law of plain decoding.
+// Verifiers with noise of their own, through the whole loop: whatever is drafted, tokens have the law of plain
+// decoding.
 //
 // A model whose sampler leaves a few tokens has few texts, and what may follow each of them is known: the sampler says
 // it of the model's own logits. Two statistics, both distances in total variation from what is known:
 //
 //   texts   of the first three tokens of a request, for each cell (a verifier, settings of the sampler, a grammar or
 //           none): finds gross errors of one setting. About 7 %.
-//   drift   over all cells of a verifier: the place of each token in its distribution, where tokens are in order of p/q,
+//   drift   over all cells of a verifier: the place of each token in its distribution, where tokens are in order of
+//   p/q,
 //           is uniform on (0, 1). Verifiers that go wrong keep too many drafts or too few, and so move these places.
 //           kBins bins; n places give a distance above
 //             bound(n) = sqrt((kBins - 1) / n) / 2 + sqrt(ln(1/a) / 2n)
-//           with probability a = 1e-6 at most (the mean's bound, and McDiarmid's of the deviation). kPlaces of them make
-//           it 0.65 %: an error of 1 % is found, which the controls show.
+//           with probability a = 1e-6 at most (the mean's bound, and McDiarmid's of the deviation). kPlaces of them
+//           make it 0.65 %: an error of 1 % is found, which the controls show.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -45,7 +47,7 @@ enum class Kinds { kWithPoints, kAll };  // points and independent draws, or all
 
 // What may follow a text, and what is drafted there.
 struct Place {
-  Weights target;                  // the law of plain decoding
+  Weights target;                   // the law of plain decoding
   std::vector<TokenLogprob> draft;  // q
   Proposal kind = Proposal::kPoint;
   int width = 0;                // proposals
@@ -91,8 +93,7 @@ class Law {
       mask.assign(allowed->words().begin(), allowed->words().end());
       if (request_.constraint->accepting(behind)) mask[kEnd / 64] |= uint64_t{1} << kEnd % 64;
     }
-    const auto row =
-        sampler_.distribution(output.logits(0, 0), state, static_cast<uint32_t>(text.size()), 0, mask);
+    const auto row = sampler_.distribution(output.logits(0, 0), state, static_cast<uint32_t>(text.size()), 0, mask);
     EXPECT_TRUE(row.ok()) << row.status().message();
     Place place;
     if (!row.ok()) return place;
@@ -221,7 +222,8 @@ class Careless final : public NodeRule {
 class LawTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    bytes_ = testing::make_tiny_model({.hidden = 32, .layers = 1, .heads = 1, .kv_heads = 1, .ffn = 32, .types = {DType::kF32}})
+    bytes_ = testing::make_tiny_model(
+                 {.hidden = 32, .layers = 1, .heads = 1, .kv_heads = 1, .ffn = 32, .types = {DType::kF32}})
                  .serialize();
     device_ = *make_cpu_device(1);
     const auto file = GgufFile::parse(bytes_, "tiny.gguf");
@@ -418,8 +420,8 @@ class LawTest : public ::testing::Test {
     return all;
   }
   void report(std::string_view name, const Counts& counts) {
-    fmt::print("{:>20}: drift {:.4f} of {:.0f} places (bound {:.4f}), texts at most {:.3f}, {:.2f} tokens a step\n", name,
-               counts.drift(), counts.places, drift_bound(counts.places), worst_, counts.tokens / counts.steps);
+    fmt::print("{:>20}: drift {:.4f} of {:.0f} places (bound {:.4f}), texts at most {:.3f}, {:.2f} tokens a step\n",
+               name, counts.drift(), counts.places, drift_bound(counts.places), worst_, counts.tokens / counts.steps);
   }
 
   std::vector<uint8_t> bytes_;
@@ -446,7 +448,8 @@ TEST_F(LawTest, AVerifierThatIsWrongByOnePercentIsFound) {
   constexpr double kOften = 0.07;
   const Counts counts = run(std::make_shared<const Careless>(kOften), kPlaces, false, false);
   report("careless", counts);
-  EXPECT_LT(kOften * counts.careless / counts.places, 0.01) << counts.careless / counts.places;  // at most: not all places have drafts
+  EXPECT_LT(kOften * counts.careless / counts.places, 0.01)
+      << counts.careless / counts.places;  // at most: not all places have drafts
   EXPECT_GT(counts.drift(), drift_bound(counts.places));
 }
 

@@ -85,8 +85,8 @@ class Transport final : public NodeRule {
     const size_t k = proposals.tokens.size();
     // Of a single proposal, and of points, rejection keeps as many as can be.
     if (proposals.kind != Proposal::kPoint && k > 1) {
-      const std::optional<TransportPlan> plan = TransportPlan::solve(target, Weights::of(proposals.draft),
-                                                                     static_cast<int>(k), proposals.kind, max_sets_);
+      const std::optional<TransportPlan> plan =
+          TransportPlan::solve(target, Weights::of(proposals.draft), static_cast<int>(k), proposals.kind, max_sets_);
       if (plan) return plan->accept(proposals.tokens, target, test, rest);
       if (proposals.kind == Proposal::kIid) return accept_kseq(proposals, target, test, rest);
     }

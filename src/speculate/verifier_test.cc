@@ -502,7 +502,8 @@ class Fixed final : public TargetDistributions {
 };
 
 // The path that requests take, with real noise. Of n samples of m tokens the distance is above
-// sum sqrt(p (1 - p) / n) / 2 + sqrt(ln(1/a) / 2n) with probability a at most (McDiarmid); a = 1e-7 for each of the cases.
+// sum sqrt(p (1 - p) / n) / 2 + sqrt(ln(1/a) / 2n) with probability a at most (McDiarmid); a = 1e-7 for each of the
+// cases.
 double noise_bound(const Probabilities& p, double n) {
   double mean = 0;
   for (const double x : p) mean += std::sqrt(x * (1 - x) / n) / 2;
@@ -656,9 +657,10 @@ TEST(Registry, VerifiersFitTheProposals) {
     return check_pair("sampler", Draws(std::move(kinds)), **make_verifier(verifier)).message();
   };
   const auto iid = Proposal::kIid, swor = Proposal::kWithoutReplacement, point = Proposal::kPoint;
-  EXPECT_EQ(message({swor, point}, "kseq"),
-            "sampler proposes draws without replacement, which the verifier kseq cannot verify; those that can: coupled, "
-            "match, chain, rsd, transport, typical");
+  EXPECT_EQ(
+      message({swor, point}, "kseq"),
+      "sampler proposes draws without replacement, which the verifier kseq cannot verify; those that can: coupled, "
+      "match, chain, rsd, transport, typical");
   EXPECT_NE(message({swor}, "rrs"), "");
   EXPECT_EQ(message({swor, iid, point}, "rsd"), "");
   EXPECT_EQ(message({iid, point}, "rrs"), "");
@@ -673,7 +675,8 @@ TEST(Registry, EveryDraftMethodNamesAVerifier) {
     ASSERT_TRUE(made.ok()) << info.name;
     EXPECT_EQ((*made)->name(), info.name);
     EXPECT_EQ((*made)->coupled(), info.name == "coupled");
-    EXPECT_TRUE(info.guarantee == "exact" || info.guarantee == "exact in distribution" || info.guarantee == "approximate");
+    EXPECT_TRUE(info.guarantee == "exact" || info.guarantee == "exact in distribution" ||
+                info.guarantee == "approximate");
   }
 }
 
