@@ -15,7 +15,7 @@
 //           kBins bins; n places give a distance above
 //             bound(n) = sqrt((kBins - 1) / n) / 2 + sqrt(ln(1/a) / 2n)
 //           with probability a = 1e-6 at most (the mean's bound, and McDiarmid's of the deviation). kPlaces of them
-//           make it 0.65 %: an error of 1 % is found, which the controls show.
+//           make it 0.72 %: an error of 1 % is found, which the controls show.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -38,7 +38,7 @@ constexpr TokenId kEnd = 2;
 constexpr int kTokens = 8;  // of a text
 constexpr int kBatch = 48;  // requests side by side
 constexpr int kBins = 4;
-constexpr double kPlaces = 300000;
+constexpr double kPlaces = 240000;
 const double kLogRarity = std::log(1e6);
 
 double drift_bound(double n) { return std::sqrt((kBins - 1) / n) / 2 + std::sqrt(kLogRarity / (2 * n)); }
@@ -438,7 +438,7 @@ class ExactVerifier : public LawTest, public ::testing::WithParamInterface<const
 TEST_P(ExactVerifier, TextsHaveTheLawOfPlainDecoding) {
   const Counts counts = run(*make_verifier(GetParam()), kPlaces);
   report(GetParam(), counts);
-  EXPECT_LT(drift_bound(counts.places), 0.0066);
+  EXPECT_LT(drift_bound(counts.places), 0.0073);
   EXPECT_LT(counts.drift(), drift_bound(counts.places));
 }
 INSTANTIATE_TEST_SUITE_P(All, ExactVerifier, ::testing::Values("match", "chain", "rrs", "rsd", "kseq", "transport"));
