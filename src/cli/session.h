@@ -16,8 +16,8 @@
 #include "engine/engine.h"
 #include "engine/generate.h"
 #include "model/overlay.h"
-#include "text/chat.h"
 #include "speculate/registry.h"
+#include "text/chat.h"
 #include "text/tokenizer.h"
 
 namespace decant::cli {

@@ -36,7 +36,7 @@ class Chain final : public TreePolicy {
     const int node = ran.front();
     if (!can_grow(*tree, node)) return todo;
     DECANT_TRY(const std::vector<DraftToken> drawn, rows.top(node, 1));
-    DECANT_TRY_STATUS(rows.declare(node, Proposal::kWithoutReplacement, tree));
+    DECANT_TRY_STATUS(rows.declare(node, Proposal::kIid, tree));
     for (const int child : propose_all(node, drawn, rows, tree)) {
       const bool more = tree->depth(child) < length_ && can_grow(*tree, child);
       if (more && rows.pays(static_cast<double>(tree->reach(child)), 1)) todo.push_back(child);
@@ -45,7 +45,8 @@ class Chain final : public TreePolicy {
   }
   int max_nodes() const override { return length_; }
   int max_depth() const override { return length_; }
-  Proposal proposal() const override { return Proposal::kWithoutReplacement; }
+  // One draw is without replacement, too; as an independent one every rule takes it.
+  Proposal proposal() const override { return Proposal::kIid; }
   std::unique_ptr<TreePolicy> clone() const override { return std::make_unique<Chain>(length_); }
 
  private:
@@ -133,8 +134,7 @@ class Beam final : public TreePolicy {
         declared.push_back(c.parent);
       }
       const float p = std::exp(c.token.logprob);
-      const int child =
-          tree->propose(c.parent, c.token.token, rows.acceptance(p, c.rank), rows.evidence(p, c.rank));
+      const int child = tree->propose(c.parent, c.token.token, rows.acceptance(p, c.rank), rows.evidence(p, c.rank));
       if (child == kRefused) continue;
       paths_[child] = {c.logprob, c.score};
       if (tree->depth(child) >= length_) continue;
@@ -315,8 +315,8 @@ std::unique_ptr<TreePolicy> make_growing(int nodes, int length, int width) {
 Result<std::vector<int>> parse_branch(const std::string& text) {
   constexpr int kMost = 64;
   const auto bad = [&] {
-    return Status::invalid_argument("branch: expected numbers from 1 to {} with '-' between them, such as 3-2-1, got '{}'",
-                                    kMost, printable(text));
+    return Status::invalid_argument(
+        "branch: expected numbers from 1 to {} with '-' between them, such as 3-2-1, got '{}'", kMost, printable(text));
   };
   std::vector<int> branch;
   const char* at = text.data();
