@@ -3,10 +3,12 @@
 //
 // The speculative loop: whatever a drafter proposes, the text is that of plain decoding.
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include "constrain/compile.h"
 #include "engine/generate.h"
 #include "formats/gguf.h"
+#include "speculate/datastore_file.h"
 #include "speculate/registry.h"
 #include "testing/tiny_model.h"
 
@@ -224,6 +226,43 @@ TEST_F(LoopTest, RegisteredDraftersLeaveTheTextAlone) {
       }
     }
   }
+}
+
+TEST_F(LoopTest, DraftersWithACorpusLeaveTheTextAlone) {
+  const std::string file = ::testing::TempDir() + "loop_" + std::to_string(::getpid()) + ".ds";
+  GenerateRequest plain_request = request(0, 4, 120);
+  plain_request.constraint = *compile_constraint(
+      {.kind = Kind::kGbnf, .text = "root ::= [a-e ]+ \".\" [a-z ]* \"!\"", .name = "test"}, vocabulary_);
+  const GenerateResult plain = run(plain_request);
+  // The corpus has parts of the answer, and what the constraint forbids.
+  DatastoreBuilder builder(0, testing::kTinyVocab);
+  for (size_t i = 0; i + 5 < plain.tokens.size(); i += 9) {
+    std::vector<TokenId> document(plain.tokens.begin() + static_cast<ptrdiff_t>(i),
+                                  plain.tokens.begin() + static_cast<ptrdiff_t>(i) + 5);
+    document.push_back(3);
+    ASSERT_TRUE(builder.add(document).ok());
+  }
+  ASSERT_TRUE(builder.write(file).ok());
+  const DraftEnvironment environment{.model = model_, .vocab_size = model_->config().vocab_size};
+  for (const char* spec : {"datastore(file=@)", "sam(corpus=@, bias=0)", "aded(corpus=@)", "rasd(corpus=@)",
+                           "sam+datastore(file=@)", "lookahead+aded(search=best)+rasd(keep=1)"}) {
+    std::string text = spec;
+    for (size_t at; (at = text.find('@')) != std::string::npos;) text.replace(at, 1, file);
+    auto method = make_draft_method(text, environment);
+    ASSERT_TRUE(method.ok()) << method.status().message();
+    GenerateRequest r = plain_request;
+    r.draft = *method;
+    for (const bool adapt : {false, true}) {
+      r.adapt_draft = adapt;
+      const GenerateResult with = run(r);
+      EXPECT_EQ(with.tokens, plain.tokens) << spec;
+      EXPECT_EQ(with.finish, plain.finish);
+      if (!adapt) {
+        EXPECT_GT(with.draft.accepted, 5) << spec;
+      }
+    }
+  }
+  ::unlink(file.c_str());
 }
 
 TEST(Registry, BadSpecsAreRefusedByName) {

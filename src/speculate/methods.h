@@ -8,7 +8,12 @@
 
 namespace decant {
 
+DrafterInfo aded_drafter();
+DrafterInfo datastore_drafter();
+DrafterInfo lookahead_drafter();
 DrafterInfo lookup_drafter();
+DrafterInfo rasd_drafter();
+DrafterInfo sam_drafter();
 DrafterInfo recycling_drafter();
 DrafterInfo model_drafter();
 

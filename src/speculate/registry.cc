@@ -19,9 +19,8 @@ namespace {
 
 const std::vector<DrafterInfo>& drafter_list() {
   static const std::vector<DrafterInfo> list = {
-      lookup_drafter(),
-      recycling_drafter(),
-      model_drafter(),
+      lookup_drafter(), sam_drafter(),       datastore_drafter(), aded_drafter(),
+      rasd_drafter(),   lookahead_drafter(), recycling_drafter(), model_drafter(),
   };
   return list;
 }

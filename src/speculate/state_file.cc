@@ -65,6 +65,7 @@ Result<std::string> read_state(const std::string& path, std::string_view method,
   if (const auto version = get<uint32_t>(bytes, 8); version != kVersion) {
     return Status::unsupported("{}: version {} of the format; this program reads {}", path, version, kVersion);
   }
+  if (get<uint32_t>(bytes, 12) != 0) return Status::corrupt("{}: the header is damaged; delete it", path);
   if (get<uint64_t>(bytes, 16) != fnv1a(std::string_view(bytes).substr(kStart))) {
     return Status::corrupt("{}: the checksum does not match: the file is cut off or damaged; delete it", path);
   }
@@ -77,6 +78,19 @@ Result<std::string> read_state(const std::string& path, std::string_view method,
     return Status::invalid_argument("{}: learned with another vocabulary than the model's; name another file", path);
   }
   return bytes.substr(kMost + length);
+}
+
+std::string bytes_of_words(std::span<const uint32_t> words) {
+  return {reinterpret_cast<const char*>(words.data()), words.size_bytes()};
+}
+
+Result<std::vector<uint32_t>> words_of_bytes(std::string_view bytes, const std::string& path) {
+  if (bytes.size() % sizeof(uint32_t) != 0) {
+    return Status::corrupt("{}: {} bytes of data are no whole words; delete it", path, bytes.size());
+  }
+  std::vector<uint32_t> words(bytes.size() / sizeof(uint32_t));
+  if (!words.empty()) std::memcpy(words.data(), bytes.data(), bytes.size());
+  return words;
 }
 
 }  // namespace decant
