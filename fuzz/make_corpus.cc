@@ -13,6 +13,9 @@
 
 #include "formats/gguf.h"
 #include "fuzz/alignment_seed.h"
+#include "speculate/datastore_file.h"
+#include "speculate/ngram_pool.h"
+#include "speculate/trigram_table.h"
 
 namespace decant {
 namespace {
@@ -33,6 +36,7 @@ class Corpus {
     if (status_.ok()) status_ = file->commit();
   }
   const Status& status() const { return status_; }
+  const std::string& folder() const { return folder_; }
 
  private:
   std::string folder_;
@@ -420,6 +424,27 @@ void make_alignment(Corpus* corpus) {
   }
 }
 
+void make_drafts(Corpus* datastore, Corpus* state) {
+  const std::string path = datastore->folder() + "/whole";
+  for (const int vocab : {9, 70000}) {
+    DatastoreBuilder builder(1, vocab);
+    Status status = builder.add(std::vector<TokenId>{1, 2, 3, 1, 2, 4, 8});
+    if (status.ok()) status = builder.add(std::vector<TokenId>{1, 2, 3, 1, 2, 5});
+    if (status.ok()) status = builder.write(fmt::format("{}_{}", path, vocab));
+    if (!status.ok()) std::fprintf(stderr, "make_corpus: %s\n", status.message().c_str());
+  }
+  TrigramTable table;
+  for (TokenId t = 0; t < 6; ++t) table.raise(t / 2, 1, t, 0.25F * static_cast<float>(t), 3);
+  NgramPool pool(5, 3, 50);
+  pool.insert(std::vector<TokenId>{1, 2, 3, 4, 5});
+  pool.insert(std::vector<TokenId>{1, 2, 3, 4, 6});
+  for (const auto& [name, words] : {std::pair("trigrams", table.words()), std::pair("pool", pool.words())}) {
+    Bytes bytes(words.size() * sizeof(uint32_t));
+    std::memcpy(bytes.data(), words.data(), bytes.size());
+    state->add(name, bytes);
+  }
+}
+
 }  // namespace
 }  // namespace decant
 
@@ -433,7 +458,7 @@ int main(int argc, char** argv) {
       safetensors(folder + "/safetensors"), hf_tokenizer(folder + "/hf_tokenizer"), hub(folder + "/hub"),
       jinja(folder + "/jinja"), checkpoint(folder + "/checkpoint"), adapter(folder + "/adapter"),
       schema(folder + "/schema"), regex(folder + "/regex"), gbnf(folder + "/gbnf"), lark(folder + "/lark"),
-      alignment(folder + "/alignment");
+      alignment(folder + "/alignment"), datastore(folder + "/datastore"), draft_state(folder + "/draft_state");
   decant::make_gguf(&gguf);
   decant::make_tokenizer(&tokenizer);
   decant::make_divergence(&divergence);
@@ -445,8 +470,10 @@ int main(int argc, char** argv) {
   decant::make_schemas(&schema, &regex);
   decant::make_grammars(&gbnf, &lark);
   decant::make_alignment(&alignment);
-  for (const decant::Corpus* corpus : {&gguf, &tokenizer, &divergence, &safetensors, &hf_tokenizer, &hub, &jinja,
-                                       &checkpoint, &adapter, &schema, &regex, &gbnf, &lark, &alignment}) {
+  decant::make_drafts(&datastore, &draft_state);
+  for (const decant::Corpus* corpus :
+       {&gguf, &tokenizer, &divergence, &safetensors, &hf_tokenizer, &hub, &jinja, &checkpoint, &adapter, &schema,
+        &regex, &gbnf, &lark, &alignment, &datastore, &draft_state}) {
     if (corpus->status().ok()) continue;
     std::fprintf(stderr, "make_corpus: %s\n", corpus->status().message().c_str());
     return 1;

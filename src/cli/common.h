@@ -35,6 +35,7 @@ Status convert(const ConvertCommandOptions& options);
 Status make_draft(const MakeDraftOptions& options);
 Status eval(const EvalOptions& options);
 Status pull(const PullOptions& options);
+Status datastore(const DatastoreOptions& options);
 Status methods(const MethodsOptions& options);
 
 // Writes to stdout, unbuffered. A closed pipe gives a failure with an empty message.

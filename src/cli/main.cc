@@ -29,6 +29,7 @@ struct Runner {
   Status operator()(const MakeDraftOptions& o) const { return make_draft(o); }
   Status operator()(const EvalOptions& o) const { return eval(o); }
   Status operator()(const PullOptions& o) const { return pull(o); }
+  Status operator()(const DatastoreOptions& o) const { return datastore(o); }
   Status operator()(const MethodsOptions& o) const { return methods(o); }
 };
 

@@ -19,8 +19,8 @@ namespace fs = std::filesystem;
 namespace {
 
 Json subset_json(const LayerSubset& s) {
-  return {{"layers", s.layers},       {"agreement", s.agreement}, {"cross_entropy", s.cross_entropy},
-          {"cost", s.cost},           {"speedup", s.speedup},     {"length", s.length}};
+  return {{"layers", s.layers}, {"agreement", s.agreement}, {"cross_entropy", s.cross_entropy},
+          {"cost", s.cost},     {"speedup", s.speedup},     {"length", s.length}};
 }
 
 std::string layers_text(const std::vector<int>& layers) {
@@ -28,8 +28,8 @@ std::string layers_text(const std::vector<int>& layers) {
   for (size_t i = 0; i < layers.size();) {
     size_t end = i;
     while (end + 1 < layers.size() && layers[end + 1] == layers[end] + 1) ++end;
-    text += (text.empty() ? "" : ",") + (end == i ? fmt::format("{}", layers[i])
-                                                  : fmt::format("{}-{}", layers[i], layers[end]));
+    text += (text.empty() ? "" : ",") +
+            (end == i ? fmt::format("{}", layers[i]) : fmt::format("{}-{}", layers[i], layers[end]));
     i = end + 1;
   }
   return text;
@@ -76,10 +76,10 @@ Status make_draft(const MakeDraftOptions& options) {
       };
       DECANT_TRY(subsets, search_layers(session.model, *session.tokenizer, search));
     }
-    const auto best = options.layers > 0 ? std::prev(subsets.end())
-                                         : std::max_element(subsets.begin(), subsets.end(), [](const auto& a, const auto& b) {
-                                             return a.speedup < b.speedup;
-                                           });
+    const auto best = options.layers > 0
+                          ? std::prev(subsets.end())
+                          : std::max_element(subsets.begin(), subsets.end(),
+                                             [](const auto& a, const auto& b) { return a.speedup < b.speedup; });
     if (!report.to_stdout()) {
       std::string table = "layers  agreement  cost  promised speed-up\n";
       for (const LayerSubset& s : subsets) {

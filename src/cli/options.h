@@ -214,6 +214,16 @@ struct PullOptions {
   std::string json;
 };
 
+// A corpus for drafters that retrieve.
+struct DatastoreOptions {
+  std::string action;  // "build" or "inspect"
+  std::vector<std::string> files;
+  std::string model = "smollm2";
+  std::string output;          // --out, of build
+  std::string field = "text";  // --field, of lines of JSON
+  std::string json;
+};
+
 struct MethodsOptions {
   std::string json;
 };
@@ -224,8 +234,8 @@ struct Notice {
 };
 
 using Command = std::variant<Notice, RunOptions, ChatOptions, TokenizeOptions, TemplateOptions, InspectOptions,
-                             PerplexityCommandOptions, BenchOptions, ConvertCommandOptions, MakeDraftOptions, EvalOptions, PullOptions,
-                             MethodsOptions>;
+                             PerplexityCommandOptions, BenchOptions, ConvertCommandOptions, MakeDraftOptions,
+                             EvalOptions, PullOptions, DatastoreOptions, MethodsOptions>;
 
 // Parses the arguments after the program's name. kInvalidArgument naming the option, what it expects and what it got.
 Result<Command> parse_arguments(const std::vector<std::string>& arguments);

@@ -26,8 +26,8 @@ struct ConvertOptions {
 };
 
 // `model` as open_model() gives it; the tensors of a mixture's experts are joined as GGUF has them. The file appears
-// whole. kInvalidArgument for layers that the model does not have, or a weight that the type cannot hold (not finite, too large for F16), kExhausted for a full
-// disk.
+// whole. kInvalidArgument for layers that the model does not have, or a weight that the type cannot hold (not finite,
+// too large for F16), kExhausted for a full disk.
 Status write_gguf(const GgufFile& model, const std::string& path, const ConvertOptions& options);
 
 }  // namespace decant

@@ -55,7 +55,8 @@ Result<std::shared_ptr<const Datastore>> Datastore::open(const std::string& path
     return Status::corrupt("{}: {}: {}; {}", path, field, what, kRemedy);
   };
   Header h;
-  if (bytes.size() >= sizeof(h.magic) && std::memcmp(bytes.data(), kMagic.data(), kMagic.size()) != 0) {
+  if (!std::equal(bytes.begin(), bytes.begin() + static_cast<ptrdiff_t>(std::min(bytes.size(), kMagic.size())),
+                  kMagic.begin())) {
     return Status::corrupt("{}: magic: this is no datastore; `decant datastore build` makes one", path);
   }
   if (bytes.size() < kHeaderBytes) {

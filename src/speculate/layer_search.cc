@@ -99,7 +99,8 @@ class Search {
         right += top_.front().token == text.tokens[i] ? 1 : 0;
         float mass = 0;
         for (const float x : logits) mass += std::exp(x - top_.front().logprob);
-        nats += static_cast<double>(std::log(mass)) + static_cast<double>(top_.front().logprob - logits[static_cast<size_t>(text.tokens[i])]);
+        nats += static_cast<double>(std::log(mass)) +
+                static_cast<double>(top_.front().logprob - logits[static_cast<size_t>(text.tokens[i])]);
         ++tokens;
       }
     }
@@ -190,13 +191,14 @@ Result<std::vector<LayerSubset>> search_layers(std::shared_ptr<const Model> mode
   DECANT_TRY(LayerSubset whole, search.measure(kept, false));
   subsets.push_back(std::move(whole));
   const int least = std::max(options.keep, 2);
-  constexpr double kUseless = 0.15;  // agreement below which fewer layers are no better
+  constexpr double kUseless = 0.15;          // agreement below which fewer layers are no better
   std::vector<std::pair<double, int>> harm;  // of each layer on its own, as it was last measured
   for (int i = 1; i + 1 < n; ++i) harm.push_back({0, i});
   bool first = true;
   while (static_cast<int>(kept.size()) > least) {
     std::stable_sort(harm.begin(), harm.end());
-    const size_t tries = first ? harm.size() : std::min(harm.size(), static_cast<size_t>(std::max(options.candidates, 1)));
+    const size_t tries =
+        first ? harm.size() : std::min(harm.size(), static_cast<size_t>(std::max(options.candidates, 1)));
     first = false;
     LayerSubset best;
     size_t best_at = harm.size();

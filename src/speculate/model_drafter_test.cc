@@ -34,10 +34,8 @@ class ModelDrafterTest : public ::testing::Test {
     testing::TinyModelSpec other;
     other.types = {DType::kQ8_0};
     draft_ = write(other, "draft.gguf");
-    environment_ = {.model = model_,
-                    .tokenizer = tokenizer_.get(),
-                    .vocab_size = model_->config().vocab_size,
-                    .context = 512};
+    environment_ = {
+        .model = model_, .tokenizer = tokenizer_.get(), .vocab_size = model_->config().vocab_size, .context = 512};
   }
   void TearDown() override { std::filesystem::remove_all(folder_); }
 

@@ -71,7 +71,8 @@ class TestRows final : public DraftRows {
   RngKey key(int node, Purpose purpose) const {
     // By the path, so that trees that grow in another order meet the same noise.
     uint64_t path = 1;
-    for (int i = node; i != kRoot; i = tree_.node(i).parent) path = path * 6 + static_cast<uint64_t>(tree_.node(i).token + 1);
+    for (int i = node; i != kRoot; i = tree_.node(i).parent)
+      path = path * 6 + static_cast<uint64_t>(tree_.node(i).token + 1);
     return {.seed = seed_ << 32 | path, .sample = 0, .position = 0, .purpose = purpose};
   }
   const TokenTree& tree_;
