@@ -88,9 +88,8 @@ class Contestant {
         return !matcher.stopped();
       };
     }
-    GenerateResult result =
-        std::move(generate(engine_, {&request, 1}, {.prefill_chunk = options_.prefill_chunk, .cancel = options_.cancel})
-                      .front());
+    GenerateResult result = std::move(
+        generate(engine_, {&request, 1}, {.prefill_chunk = options_.prefill_chunk, .cancel = options_.cancel}).front());
     DECANT_TRY_STATUS(result.status);
     if (result.finish == FinishReason::kCancelled) return Status::make(Code::kCancelled, "");
     if (options_.stops.empty()) {
@@ -172,10 +171,11 @@ std::array<double, 2> bootstrap(std::span<const double> method, std::span<const 
 
 }  // namespace
 
-Result<std::vector<MethodRecord>> compare_methods(
-    Engine& engine, const Tokenizer& tokenizer, std::span<const Question> questions,
-    std::span<const ComparedMethod> methods, const ComparisonOptions& options,
-    const std::function<void(size_t question, size_t method)>& progress) {
+Result<std::vector<MethodRecord>> compare_methods(Engine& engine, const Tokenizer& tokenizer,
+                                                  std::span<const Question> questions,
+                                                  std::span<const ComparedMethod> methods,
+                                                  const ComparisonOptions& options,
+                                                  const std::function<void(size_t question, size_t method)>& progress) {
   for (const Question& q : questions) DECANT_TRY_STATUS(check_fit(q, options, engine.options().context));
   const ComparedMethod plain{.name = "plain", .make = {}, .verifier = nullptr};
   std::vector<Contestant> contestants;
@@ -232,7 +232,8 @@ Figures figures_of(std::span<const QuestionRecord> method, std::span<const Quest
   f.speedup = ratio(sum, plain_sum);
   f.interval = bootstrap(rates, plain_rates);
   f.speedup_with_prefill = ratio(whole, plain_whole);
-  f.speedup_total = ratio(ratio(static_cast<double>(decoded), decode), ratio(static_cast<double>(plain_decoded), plain_decode));
+  f.speedup_total =
+      ratio(ratio(static_cast<double>(decoded), decode), ratio(static_cast<double>(plain_decoded), plain_decode));
   f.tokens_per_s = ratio(sum, static_cast<double>(rates.size()));
 
   DraftStats s;

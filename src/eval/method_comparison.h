@@ -19,7 +19,7 @@
 
 #include "base/status.h"
 #include "engine/generate.h"
-#include "eval/spec_bench.h"
+#include "eval/questions.h"
 #include "text/chat.h"
 #include "text/tokenizer.h"
 
@@ -87,8 +87,8 @@ struct Figures {
   double speedup = 0;                // decoding alone
   std::array<double, 2> interval{};  // of it, 95 %: the bootstrap over questions, both methods of a question together
   double speedup_with_prefill = 0;
-  double speedup_total = 0;   // ratio of all tokens by all seconds of decoding
-  double tokens_per_s = 0;    // decoding, mean over questions
+  double speedup_total = 0;    // ratio of all tokens by all seconds of decoding
+  double tokens_per_s = 0;     // decoding, mean over questions
   double tokens_per_step = 0;  // decoded tokens by the model's steps behind the prompt; with an end token that it drew
   std::vector<double> acceptance;  // by depth: of steps with a node there, those that kept one
   std::vector<int64_t> tried;      // these steps

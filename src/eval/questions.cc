@@ -1,6 +1,6 @@
 // SPDX-FileCopyrightText: The Decant authors
 // SPDX-License-Identifier: Apache-2.0
-#include "eval/spec_bench.h"
+#include "eval/questions.h"
 
 #include <algorithm>
 #include <array>
@@ -113,7 +113,7 @@ Result<std::vector<Question>> load_spec_bench(const std::string& data) {
 
 Result<std::vector<Question>> parse_spec_bench(std::string_view text, const std::string& name) {
   Questions questions;
-  DECANT_TRY_STATUS(for_each_line(text, name, [&](std::string_view line, const std::string& place) -> Status {
+  const Status read = for_each_line(text, name, [&](std::string_view line, const std::string& place) -> Status {
     DECANT_TRY(const Json object, parse_json_object(line));
     Question q{.place = place};
     DECANT_TRY(q.id, read_id(object, "question_id"));
@@ -125,7 +125,8 @@ Result<std::vector<Question>> parse_spec_bench(std::string_view text, const std:
     if (turns == object.end()) return Status::corrupt("no \"turns\"");
     DECANT_TRY(q.turns, read_turns(*turns));
     return questions.add(std::move(q));
-  }));
+  });
+  if (!read.ok()) return read;
   return questions.take(name, "questions");
 }
 
@@ -139,7 +140,7 @@ Result<std::vector<Question>> parse_prompts(std::string_view text, const std::st
   const bool is_json = name.ends_with(".jsonl") || (first != std::string_view::npos && text[first] == '{');
   Questions questions;
   int number = 0;
-  DECANT_TRY_STATUS(for_each_line(text, name, [&](std::string_view line, const std::string& place) -> Status {
+  const Status read = for_each_line(text, name, [&](std::string_view line, const std::string& place) -> Status {
     Question q{.id = std::to_string(++number), .place = place};
     if (!is_json) {
       q.turns.emplace_back(line);
@@ -163,14 +164,15 @@ Result<std::vector<Question>> parse_prompts(std::string_view text, const std::st
       DECANT_TRY(q.turns, read_turns(*turns));
     }
     return questions.add(std::move(q));
-  }));
+  });
+  if (!read.ok()) return read;
   return questions.take(name, "prompts");
 }
 
 std::vector<Question> spread(const std::vector<Question>& questions, int limit) {
   const auto wanted = static_cast<size_t>(std::max(limit, 0));
   if (wanted == 0 || wanted >= questions.size()) return questions;
-  std::vector<std::string> names;                        // by first appearance
+  std::vector<std::string> names;                 // by first appearance
   std::map<std::string, std::vector<size_t>> of;  // indices
   for (size_t i = 0; i < questions.size(); ++i) {
     std::vector<size_t>& list = of[questions[i].category];
