@@ -65,6 +65,25 @@ std::string shortened(std::string_view text, size_t limit) {
   return out;
 }
 
+// In lines of at most 100 characters, where blanks allow it.
+std::string wrapped(std::string_view text) {
+  std::string out;
+  size_t column = 0;
+  while (!text.empty()) {
+    const size_t end = std::min(text.find(' '), text.size());
+    const size_t width = length(text.substr(0, end));
+    if (column > 0) {
+      const bool fits = column + 1 + width <= 100;
+      out += fits ? ' ' : '\n';
+      column = fits ? column + 1 : 0;
+    }
+    out += text.substr(0, end);
+    column += width;
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return out + "\n";
+}
+
 // A round distance of marks, so that there are at most eight.
 double tick_of(double max) {
   const double least = std::max(max, 1e-6) / 8;
@@ -96,7 +115,7 @@ std::string text_of(const Table& table) {
   std::string text = table.title.empty() ? "" : table.title + "\n";
   text += line(table.head);
   for (const auto& row : table.rows) text += line(row);
-  if (!table.note.empty()) text += table.note + "\n";
+  if (!table.note.empty()) text += wrapped(table.note);
   return text;
 }
 
@@ -111,7 +130,8 @@ std::string svg_of(const BarChart& chart) {
   }
   const double tick = tick_of(max), end = std::ceil(max / tick) * tick;
   const int left = kMargin + static_cast<int>(7.4 * static_cast<double>(longest)) + 12;
-  const int width = left + kPlot + kRight;
+  const int text_width = 2 * kMargin + static_cast<int>(6.6 * static_cast<double>(length(chart.subtitle)));
+  const int width = std::max(left + kPlot + kRight, text_width);
   const int bottom = kTop + kRow * static_cast<int>(chart.bars.size());
   const int height = bottom + kBottom;
   const auto x = [&](double value) { return left + kPlot * std::clamp(value / end, 0.0, 1.0); };
@@ -135,6 +155,7 @@ std::string svg_of(const BarChart& chart) {
   svg += fmt::format("<text x=\"{}\" y=\"{}\" text-anchor=\"middle\" font-size=\"12\" fill=\"{}\">{}</text>\n",
                      left + kPlot / 2, bottom + 38, kFaint, escape(chart.axis));
   int top = kTop;
+  std::string values;  // above bars and lines
   for (const Bar& b : chart.bars) {
     const int middle = top + kRow / 2;
     svg += fmt::format("<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}<title>{}</title></text>\n", left - 10,
@@ -154,16 +175,17 @@ std::string svg_of(const BarChart& chart) {
       }
     }
     const std::string value = std::isfinite(b.value) ? fmt::format("{:.2f}\xC3\x97", b.value) : "no figure";
-    svg += fmt::format(
-        "<text x=\"{:.1f}\" y=\"{}\"><tspan font-weight=\"600\">{}</tspan><tspan dx=\"8\" font-size=\"11\" "
+    values += fmt::format(
+        "<text x=\"{:.1f}\" y=\"{}\" paint-order=\"stroke\" stroke=\"#ffffff\" stroke-width=\"5\"><tspan "
+        "font-weight=\"600\">{}</tspan><tspan dx=\"8\" font-size=\"11\" "
         "fill=\"{}\">{}</tspan></text>\n",
         behind + 8, middle + 4, value, kFaint, escape(b.note));
     top += kRow;
   }
   svg += fmt::format(
-      "<line x1=\"{0:.1f}\" x2=\"{0:.1f}\" y1=\"{1}\" y2=\"{2}\" stroke=\"{3}\" stroke-dasharray=\"4 3\"/>\n</svg>\n",
+      "<line x1=\"{0:.1f}\" x2=\"{0:.1f}\" y1=\"{1}\" y2=\"{2}\" stroke=\"{3}\" stroke-dasharray=\"4 3\"/>\n",
       x(chart.reference), kTop - 6, bottom, kInk);
-  return svg;
+  return svg + values + "</svg>\n";
 }
 
 std::string html_of(const Page& page) {

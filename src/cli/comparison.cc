@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "base/mapped_file.h"
@@ -491,7 +492,7 @@ Status eval_spec_bench(const EvalOptions& options, JsonReport* report) {
 Status compare(const CompareOptions& options) {
   DECANT_TRY(JsonReport report, JsonReport::open(options.json));
   DECANT_TRY(std::vector<Question> questions, load_prompts(options.prompts));
-  return compare_and_report({.name = options.prompts,
+  return compare_and_report({.name = std::filesystem::path(options.prompts).filename().string(),
                              .file = options.prompts,
                              .model = options.model,
                              .answer = options.answer,

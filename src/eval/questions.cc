@@ -21,7 +21,7 @@ constexpr std::array<std::string_view, 8> kMtBench = {"writing", "roleplay",   "
                                                       "coding",  "extraction", "stem",      "humanities"};
 constexpr std::array<std::string_view, 5> kSingle = {"translation", "summarization", "qa", "math_reasoning", "rag"};
 
-bool is_blank(std::string_view line) { return line.find_first_not_of(" \t\r") == std::string_view::npos; }
+bool is_blank(std::string_view line) { return line.find_first_not_of(" \t\r\n") == std::string_view::npos; }
 
 bool is_utf8(std::string_view text) {
   while (!text.empty()) {
