@@ -149,7 +149,9 @@ class Comparison {
                                       task_.model.model);
     }
     DECANT_TRY(const std::vector<ComparedMethod> methods, make_methods());
-    ComparisonOptions options{.max_tokens = task_.answer.predict, .reset_state = task_.choices.reset_state};
+    ComparisonOptions options{.max_tokens = task_.answer.predict,
+                              .draft_nodes = task_.choices.draft_nodes,
+                              .reset_state = task_.choices.reset_state};
     DECANT_TRY(options.sampler, sampler_options(task_.answer, session_));
     seed_ = options.sampler.seed;
     if (!task_.answer.sampler.ignore_eos) options.end_tokens = options.sampler.end_tokens;
@@ -266,16 +268,9 @@ class Comparison {
  private:
   Result<std::vector<ComparedMethod>> make_methods() {
     infos_ = {{.name = "plain", .verifier = "", .guarantee = std::string(kExact)}};
-    DraftEnvironment environment{.model = session_.model,
-                                 .tokenizer = session_.tokenizer.get(),
-                                 .vocab_size = session_.model->config().vocab_size,
-                                 .context = session_.engine->options().context,
-                                 .vocabulary_hash = vocabulary_hash(*session_.tokenizer)};
     std::vector<ComparedMethod> methods;
     for (const MethodChoice& choice : task_.choices.methods ? *task_.choices.methods : methods_without_needs()) {
-      const auto make = [choice, environment]() {
-        return make_speculation(choice.draft, choice.verifier, environment);
-      };
+      const auto make = [this, choice]() { return open_speculation(choice.draft, choice.verifier, session_); };
       // Whether it can be made is known before anything runs; a run without resets keeps this one.
       Result<Speculation> made = make();
       if (!made.ok()) return std::move(made).status().with_context("--methods");
@@ -321,6 +316,7 @@ class Comparison {
             {"temperature", task_.answer.sampler.temperature},
             {"seed", task_.answer.sampler.temperature > 0 ? Json(seed_) : Json(nullptr)},
             {"chat_template", prompter_.chat ? Json(prompter_.chat->name()) : Json(nullptr)},
+            {"draft_nodes", task_.choices.draft_nodes},
             {"reset_state", task_.choices.reset_state},
             {"warm_up_tokens", ComparisonOptions().warm_up},
             {"threads", session_.device->threads()},

@@ -687,6 +687,8 @@ void add_comparison(Adder& add, ComparisonChoices* c, const std::string& of) {
         if (!methods.ok()) throw CLI::ValidationError(o->get_name(false, true), methods.status().message());
         c->methods = *std::move(methods);
       });
+  add.integer("--draft-nodes", &c->draft_nodes, 0, 1024,
+              of + "guesses of a step at most; 0: as many as a method wants");
   add.flag("--reset-state", &c->reset_state, of + "drafts forget what they have learned between questions, or prompts");
   add.group("Output").value("--chart", "FILE",
                             of + "draw the speed-ups: NAME.svg, or NAME.html with tables and settings",
@@ -990,8 +992,9 @@ std::function<Result<Command>()> define_eval(Adder& add) {
       DECANT_TRY_STATUS(check_answer_length(o->answer));
       if (o->answer.predict < 0) o->answer.predict = 256;
       if (app->count("--temp") == 0) o->answer.sampler.temperature = 0;
-    } else if (o->comparison.methods || o->comparison.reset_state || !o->comparison.chart.empty()) {
-      return Status::invalid_argument("--methods, --reset-state and --chart are for spec-bench");
+    } else if (o->comparison.methods || o->comparison.draft_nodes > 0 || o->comparison.reset_state ||
+               !o->comparison.chart.empty()) {
+      return Status::invalid_argument("--methods, --draft-nodes, --reset-state and --chart are for spec-bench");
     }
     if (o->schema.property_order && o->what != "jsonschemabench" && o->what != "schema-walk") {
       return Status::invalid_argument(

@@ -120,6 +120,7 @@ struct MethodChoice {
 // Decoding methods that are compared with plain decoding.
 struct ComparisonChoices {
   std::optional<std::vector<MethodChoice>> methods;  // --methods, without plain; none: all that need no files
+  int draft_nodes = 0;                               // --draft-nodes; 0: as many as a method wants
   bool reset_state = false;                          // --reset-state: drafts forget between questions
   std::string chart;                                 // --chart: an .svg or .html file, or ""
 };

@@ -16,8 +16,8 @@
 #include "engine/engine.h"
 #include "engine/generate.h"
 #include "model/overlay.h"
-#include "text/chat.h"
 #include "speculate/registry.h"
+#include "text/chat.h"
 #include "text/tokenizer.h"
 
 namespace decant::cli {
@@ -61,6 +61,9 @@ std::vector<TokenId> end_tokens(const Tokenizer& tokenizer);
 // The request's sampling settings with all that the session decides: seed (drawn when none was given), end tokens,
 // breakers, context.
 Result<SamplerOptions> sampler_options(const AnswerOptions& options, const Session& session);
+
+// A draft method, or auto, and a verifier for the session's model.
+Result<Speculation> open_speculation(const std::string& draft, const std::string& verifier, const Session& session);
 
 // The draft method and verifier that the options name, for the session's model; what is measured of them lives as long.
 struct Drafting {

@@ -12,7 +12,7 @@ constexpr float kTrust = 6;      // guesses that the drafter's own word weighs a
 constexpr float kMemory = 400;   // guesses of one evidence after which old ones fade
 constexpr int kCostMemory = 24;  // steps of one size after which old ones fade
 constexpr int kStartWeight = 4;
-constexpr double kOutlier = 3;   // times the mean: something else ran
+constexpr double kOutlier = 3;  // times the mean: something else ran
 
 }  // namespace
 

@@ -79,6 +79,7 @@ class Contestant {
     request.finish_in_time = options_.finish_in_time;
     request.draft = draft_;
     request.verifier = method_.verifier;
+    request.draft_nodes = options_.draft_nodes;
     request.draft_control = control_;
     StreamDecoder decoder(tokenizer_);
     StopMatcher matcher(options_.stops);

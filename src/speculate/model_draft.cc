@@ -115,15 +115,14 @@ Result<std::span<const TokenLogprob>> ModelRows::distribution(int node) {
 void ModelRows::sort(int node, int count, Node* n) {
   if (n->complete || static_cast<int>(n->order.size()) >= count) return;
   const auto position = static_cast<uint32_t>(static_cast<int>(context_.tokens.size()) + tree_.depth(node));
-  const RngKey key = context_.shared_noise
-                         ? RngKey{.seed = context_.sampler->options().seed,
-                                  .sample = context_.sample,
-                                  .position = position,
-                                  .purpose = Purpose::kSample}
-                         : RngKey{.seed = mix(context_.draw_seed + static_cast<uint64_t>(node + 2)),
-                                  .sample = context_.sample,
-                                  .position = position,
-                                  .purpose = Purpose::kDraft};
+  const RngKey key = context_.shared_noise ? RngKey{.seed = context_.sampler->options().seed,
+                                                    .sample = context_.sample,
+                                                    .position = position,
+                                                    .purpose = Purpose::kSample}
+                                           : RngKey{.seed = mix(context_.draw_seed + static_cast<uint64_t>(node + 2)),
+                                                    .sample = context_.sample,
+                                                    .position = position,
+                                                    .purpose = Purpose::kDraft};
   // Likeliest first, so that most tokens need no noise: it is at most 33 ln 2 (see Sampler::draw).
   constexpr double kNoiseLimit = 33 * std::numbers::ln2 + 1e-3;
   std::vector<TokenLogprob> likely(n->row);
@@ -138,9 +137,9 @@ void ModelRows::sort(int node, int count, Node* n) {
   for (const TokenLogprob& t : likely) {
     if (!std::isfinite(t.logprob)) break;
     if (n->order.size() >= want && static_cast<double>(t.logprob) + kNoiseLimit < n->order.back().score) break;
-    const DraftToken token{t.token, t.logprob,
-                           static_cast<double>(t.logprob) +
-                               static_cast<double>(gumbel_noise(key, static_cast<uint32_t>(t.token)))};
+    const DraftToken token{
+        t.token, t.logprob,
+        static_cast<double>(t.logprob) + static_cast<double>(gumbel_noise(key, static_cast<uint32_t>(t.token)))};
     n->order.insert(std::lower_bound(n->order.begin(), n->order.end(), token, before), token);
     if (n->order.size() > want) n->order.pop_back();
   }
@@ -148,15 +147,16 @@ void ModelRows::sort(int node, int count, Node* n) {
 }
 
 Result<std::vector<DraftToken>> ModelRows::top(int node, int count) {
-  DECANT_TRY(Node* n, node_of(node));
+  DECANT_TRY(Node * n, node_of(node));
   sort(node, count, n);
   return std::vector<DraftToken>(
-      n->order.begin(), n->order.begin() + static_cast<ptrdiff_t>(std::min(n->order.size(), static_cast<size_t>(count))));
+      n->order.begin(),
+      n->order.begin() + static_cast<ptrdiff_t>(std::min(n->order.size(), static_cast<size_t>(count))));
 }
 
 Result<std::vector<DraftToken>> ModelRows::independent(int node, int count) {
   if (!draws_) return top(node, 1);
-  DECANT_TRY(Node* n, node_of(node));
+  DECANT_TRY(Node * n, node_of(node));
   std::vector<DraftToken> drawn;
   if (n->row.empty()) return drawn;
   const auto position = static_cast<uint32_t>(static_cast<int>(context_.tokens.size()) + tree_.depth(node));

@@ -116,9 +116,10 @@ DrafterInfo model_drafter() {
   using Kind = SettingInfo::Kind;
   return {.name = "model",
           .summary = "a smaller model of the same vocabulary (decant make-draft builds one)",
-          .paper = "Leviathan et al. 2023, Chen et al. 2023 (chain); Miao et al. 2024, SpecInfer (fixed); Jeon et al. "
-                   "2024, Recursive speculative decoding (rsd-c, rsd-s); Sun et al. 2023, SpecTr (spectr); Xiong et "
-                   "al. 2024, DySpec (dyspec)",
+          .paper =
+              "Leviathan et al. 2023, Chen et al. 2023 (chain); Miao et al. 2024, SpecInfer (fixed); Jeon et al. "
+              "2024, Recursive speculative decoding (rsd-c, rsd-s); Sun et al. 2023, SpecTr (spectr); Xiong et "
+              "al. 2024, DySpec (dyspec)",
           .needs = {"a draft model"},
           .settings = {{"path", Kind::kPath, "", 0, 0, "", "the draft model's file"},
                        {"tree", Kind::kWord, "grow", 0, 0, "grow|chain|fixed|rsd-c|rsd-s|spectr|dyspec",

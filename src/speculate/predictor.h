@@ -48,9 +48,9 @@ class Predictor {
   std::shared_ptr<Engine> engine_;
   std::shared_ptr<const VocabularyMap> map_;
   SequenceId sequence_ = -1;
-  std::vector<Run> runs_;  // pending rows, in order
+  std::vector<Run> runs_;                   // pending rows, in order
   std::vector<std::vector<float>> logits_;  // of the root, then of each run
-  std::vector<TokenId> fed_;  // the text that the sequence holds, in the target's ids
+  std::vector<TokenId> fed_;                // the text that the sequence holds, in the target's ids
   std::vector<TokenId> slice_;
   std::vector<int32_t> parents_, path_;
   StepOutput output_;

@@ -231,7 +231,8 @@ class Recycling final : public Drafter {
       const int before = tree->size();
       const int node = tree->add(guess.parent, guess.token, guess.probability, guess.evidence);
       if (node < before) continue;  // refused, or there already and expanded
-      contexts_.push_back((guess.parent == kRoot ? root : contexts_[static_cast<size_t>(guess.parent)]).then(guess.token));
+      contexts_.push_back(
+          (guess.parent == kRoot ? root : contexts_[static_cast<size_t>(guess.parent)]).then(guess.token));
       expand(node, contexts_.back(), control, *tree);
     }
   }
@@ -260,8 +261,8 @@ class Recycling final : public Drafter {
         const auto evidence = static_cast<uint16_t>(kind * 2 + (found > 0 ? 1 : 0));
         float probability = prior(order, rank, gap) * (found > 0 ? 0.3f : 1.0f);
         if (control != nullptr) {
-          probability = control->acceptance.estimate(
-              static_cast<uint16_t>(tree.evidence_base() + evidence), probability);
+          probability =
+              control->acceptance.estimate(static_cast<uint16_t>(tree.evidence_base() + evidence), probability);
         }
         heap_.push_back({reach * probability, probability, node, token, evidence, ordinal_++});
         std::push_heap(heap_.begin(), heap_.end());

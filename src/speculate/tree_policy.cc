@@ -133,8 +133,7 @@ class Beam final : public TreePolicy {
         declared.push_back(c.parent);
       }
       const float p = std::exp(c.token.logprob);
-      const int child =
-          tree->propose(c.parent, c.token.token, rows.acceptance(p, c.rank), rows.evidence(p, c.rank));
+      const int child = tree->propose(c.parent, c.token.token, rows.acceptance(p, c.rank), rows.evidence(p, c.rank));
       if (child == kRefused) continue;
       paths_[child] = {c.logprob, c.score};
       if (tree->depth(child) >= length_) continue;
@@ -315,8 +314,8 @@ std::unique_ptr<TreePolicy> make_growing(int nodes, int length, int width) {
 Result<std::vector<int>> parse_branch(const std::string& text) {
   constexpr int kMost = 64;
   const auto bad = [&] {
-    return Status::invalid_argument("branch: expected numbers from 1 to {} with '-' between them, such as 3-2-1, got '{}'",
-                                    kMost, printable(text));
+    return Status::invalid_argument(
+        "branch: expected numbers from 1 to {} with '-' between them, such as 3-2-1, got '{}'", kMost, printable(text));
   };
   std::vector<int> branch;
   const char* at = text.data();

@@ -92,6 +92,13 @@ class CompareTest(ComparisonTest):
         self.assertEqual(seeds[0], seeds[1])
         self.assertNotEqual(seeds[0], seeds[2])
 
+    def test_guesses_of_a_step_may_be_bounded(self):
+        report = self.report(*self.compare("--methods", "lookup", "--draft-nodes", "1"))
+        self.check_report(report)
+        for question in report["questions"]:
+            for t in question["turns"]["lookup"]:
+                self.assertLessEqual(t["proposed"], t["steps"])
+
     def test_prompts_may_be_json_lines_with_turns_and_categories(self):
         lines = [{"prompt": "abc", "category": "one"}, {"turns": ["abc", "def"], "category": "two", "id": "pair"}]
         report = self.report(*self.compare("--methods", "lookup", prompts=self.write("p.jsonl", "\n".join(map(json.dumps, lines)))))
