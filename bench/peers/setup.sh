@@ -64,15 +64,16 @@ build() {
 get_llama() {
   if [ ! -e "$folder/llama.cpp/CMakeLists.txt" ]; then
     echo "fetching the sources of llama-cpp-python $llama_version"
-    python3 -m pip download --quiet --no-deps --no-binary :all: --no-build-isolation --disable-pip-version-check -d "$folder" \
+    python3 -m pip download --quiet --no-deps --no-binary llama-cpp-python --disable-pip-version-check -d "$folder" \
       "llama-cpp-python==$llama_version" || fail "pip could not fetch llama-cpp-python $llama_version"
     tar -C "$folder" -xf "$folder/llama_cpp_python-$llama_version.tar.gz"
     mv "$folder/llama_cpp_python-$llama_version/vendor/llama.cpp" "$folder/llama.cpp"
     rm -rf "$folder/llama_cpp_python-$llama_version"
   fi
   cmake -G Ninja -S "$folder/llama.cpp" -B "$folder/llama.cpp/build" -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON -DLLAMA_CURL=OFF \
-    -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_SERVER=OFF >"$folder/llama.cpp-cmake.log"
-  build llama.cpp llama-tokenize llama-perplexity llama-bench llama-batched-bench llama-completion llama-quantize
+    -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=ON -DLLAMA_BUILD_SERVER=OFF >"$folder/llama.cpp-cmake.log"
+  build llama.cpp llama-tokenize llama-perplexity llama-bench llama-batched-bench llama-completion llama-quantize llama-lookup \
+    llama-speculative llama-speculative-simple
 }
 
 get_ik() {

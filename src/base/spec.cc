@@ -24,6 +24,22 @@ bool is_word(std::string_view text) {
 
 }  // namespace
 
+std::vector<std::string> split_outside(std::string_view text, char separator) {
+  std::vector<std::string> parts;
+  int open = 0;
+  size_t begin = 0;
+  for (size_t i = 0; i <= text.size(); ++i) {
+    if (i < text.size()) {
+      if (text[i] == '(') ++open;
+      if (text[i] == ')') --open;
+      if (text[i] != separator || open > 0) continue;
+    }
+    parts.emplace_back(trim(text.substr(begin, i - begin)));
+    begin = i + 1;
+  }
+  return parts;
+}
+
 Result<Spec> parse_spec(std::string_view text) {
   const Status form = Status::invalid_argument("expected NAME or NAME(SETTING=VALUE, ...), got '{}'", printable(text));
   Spec spec;

@@ -19,6 +19,9 @@ struct Spec {
   std::vector<std::pair<std::string, std::string>> settings;  // in the order given, no name twice
 };
 
+// Parts of "a(x=1, y=2), b" at the separators outside of parentheses, without the blanks around them. At least one.
+std::vector<std::string> split_outside(std::string_view text, char separator);
+
 // kInvalidArgument for what does not have that form.
 Result<Spec> parse_spec(std::string_view text);
 

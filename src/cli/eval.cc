@@ -6,6 +6,7 @@
 #include "base/mapped_file.h"
 #include "cli/align.h"
 #include "cli/common.h"
+#include "cli/comparison.h"
 #include "cli/constraint.h"
 #include "cli/models.h"
 #include "cli/session.h"
@@ -301,6 +302,7 @@ Status jsonschemabench(const EvalOptions& options, JsonReport* report) {
 Status eval(const EvalOptions& options) {
   DECANT_TRY(JsonReport report, JsonReport::open(options.json));
   if (options.what == "alignment") return eval_alignment(options, &report);
+  if (options.what == "spec-bench") return eval_spec_bench(options, &report);
   if (options.what == "maskbench") return maskbench(options, &report);
   if (options.what == "schema-walk") return schema_walk(options, &report);
   return options.what == "jsonschemabench" ? jsonschemabench(options, &report) : suite(options, &report);

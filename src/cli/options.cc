@@ -16,6 +16,7 @@
 
 #include "cli/align.h"
 #include "cli/common.h"
+#include "cli/comparison.h"
 #include "cli/describe.h"
 #include "cli/models.h"
 
@@ -71,6 +72,9 @@ constexpr std::string_view kTextOptions[] = {"-p",
                                              "--choice",
                                              "--not-regex",
                                              "--not-choice",
+                                             "--methods",
+                                             "--prompts",
+                                             "--chart",
                                              "--bos",
                                              "--eos"};
 
@@ -482,7 +486,7 @@ void add_schema_choices(Adder& add, SchemaChoices* s) {
 }
 
 // What the answer has to look like. Options given together, or several times, hold together.
-void add_constraint(Adder& add, ConstraintOptions* c) {
+void add_constraint(Adder& add, ConstraintOptions* c, bool tools = true) {
   add.group("Structure");
   const auto list = [&](const std::string& name, const std::string& type, const std::string& expected,
                         const std::string& description, std::vector<std::string>* target) {
@@ -521,17 +525,19 @@ void add_constraint(Adder& add, ConstraintOptions* c) {
       *target = value;
     });
   };
-  text("--tools", "FILE", "a file name",
-       "JSON: a list of tools, which the chat template is given and the answer may call", &c->tools);
-  text("--tool-choice", "NAME", "auto, required, none or the name of a tool",
-       "auto: text with calls in it, required: calls only, none: not constrained, or the tool that has to be called "
-       "(default: auto)",
-       &c->tool_choice);
-  text("--tool-format", "NAME|JSON", "hermes, llama3, mistral or a JSON object",
-       "how calls are written: hermes, llama3, mistral, or an object (docs/structured.md); default: as the chat "
-       "template "
-       "shows them",
-       &c->tool_format);
+  if (tools) {
+    text("--tools", "FILE", "a file name",
+         "JSON: a list of tools, which the chat template is given and the answer may call", &c->tools);
+    text("--tool-choice", "NAME", "auto, required, none or the name of a tool",
+         "auto: text with calls in it, required: calls only, none: not constrained, or the tool that has to be called "
+         "(default: auto)",
+         &c->tool_choice);
+    text("--tool-format", "NAME|JSON", "hermes, llama3, mistral or a JSON object",
+         "how calls are written: hermes, llama3, mistral, or an object (docs/structured.md); default: as the chat "
+         "template "
+         "shows them",
+         &c->tool_format);
+  }
   add.flag("--finish", &c->finish, "draw only tokens behind which the rest of -n is enough to end the structure");
   const CLI::Option* forced = add.value(
       "--forced", "HOW",
@@ -628,6 +634,18 @@ Status check_align(const RunOptions& o) {
   return {};
 }
 
+// What goes with a chat template only.
+Status check_raw(const AnswerOptions& answer, const ConstraintOptions& constraint) {
+  if (answer.system) return Status::invalid_argument("--system-prompt needs the chat template, which --raw turns off");
+  if (!constraint.tools.empty())
+    return Status::invalid_argument("--tools needs the chat template, which --raw turns off");
+  if (answer.chat_template || !answer.template_variables.empty()) {
+    return Status::invalid_argument("--raw turns the chat template off; leave out --chat-template{}",
+                                    answer.chat_template ? "" : "-kwargs");
+  }
+  return {};
+}
+
 std::function<Result<Command>()> define_run(Adder& add) {
   auto o = std::make_shared<RunOptions>();
   add_text(add, &o->prompt, "prompt", true);
@@ -651,15 +669,70 @@ std::function<Result<Command>()> define_run(Adder& add) {
     DECANT_TRY_STATUS(check_align(*o));
     if (o->logprobs >= 0 && o->json.empty())
       return Status::invalid_argument("--logprobs needs --json FILE (or --json -)");
-    if (o->raw && o->answer.system) {
-      return Status::invalid_argument("--system-prompt needs the chat template, which --raw turns off");
-    }
-    if (o->raw && !o->constraint.tools.empty())
-      return Status::invalid_argument("--tools needs the chat template, which --raw turns off");
-    if (o->raw && (o->answer.chat_template || !o->answer.template_variables.empty())) {
-      return Status::invalid_argument("--raw turns the chat template off; leave out --chat-template{}",
-                                      o->answer.chat_template ? "" : "-kwargs");
-    }
+    if (o->raw) DECANT_TRY_STATUS(check_raw(o->answer, o->constraint));
+    return Command(*o);
+  };
+}
+
+// Options of spec-bench, `of` being "spec-bench: ", and compare.
+void add_comparison(Adder& add, ComparisonChoices* c, const std::string& of) {
+  add.value(
+      "--methods", "LIST",
+      of +
+          "draft methods with commas between them, each perhaps with @VERIFIER, such as "
+          "\"lookup(max=3), recycling+lookup, model(path=small.gguf)@rsd\"; plain decoding always takes part (default: "
+          "all that need no files)",
+      [=](CLI::Option* o, const std::string& text) {
+        Result<std::vector<MethodChoice>> methods = parse_method_list(text);
+        if (!methods.ok()) throw CLI::ValidationError(o->get_name(false, true), methods.status().message());
+        c->methods = *std::move(methods);
+      });
+  add.integer("--draft-nodes", &c->draft_nodes, 0, 1024,
+              of + "guesses of a step at most; 0: as many as a method wants");
+  add.flag("--reset-state", &c->reset_state, of + "drafts forget what they have learned between questions, or prompts");
+  add.group("Output").value("--chart", "FILE",
+                            of + "draw the speed-ups: NAME.svg, or NAME.html with tables and settings",
+                            [=](CLI::Option* o, const std::string& file) {
+                              if (!file.ends_with(".svg") && !file.ends_with(".html")) {
+                                refuse(o, "NAME.svg or NAME.html", file);
+                              }
+                              c->chart = file;
+                            });
+}
+
+Status check_answer_length(const AnswerOptions& answer) {
+  if (answer.predict != 0) return {};
+  return Status::invalid_argument("--predict: expected a whole number of at least 1, or -1, got '0'");
+}
+
+std::function<Result<Command>()> define_compare(Adder& add) {
+  auto o = std::make_shared<CompareOptions>();
+  o->answer.predict = 256;
+  o->answer.sampler.temperature = 0;
+  o->model.context = 4096;
+  add.group("Input")
+      .value("--prompts", "FILE",
+             "prompts: one a line, or JSON lines with \"prompt\" or \"turns\", and perhaps \"category\"; - is stdin",
+             [o](CLI::Option* option, const std::string& file) {
+               if (file.empty()) refuse(option, "a file name", file);
+               o->prompts = file;
+             })
+      ->required();
+  add.flag("--raw", &o->raw, "complete the prompts as they stand, without the chat template");
+  add_answer(add, &o->answer);
+  add_json(add, &o->json);
+  add.group("Methods");
+  add_comparison(add, &o->comparison, "");
+  add_model(add, &o->model, "tokens of prompt and answer together");
+  add_lora(add, &o->model);
+  add_constraint(add, &o->constraint, false);
+  add_sampling(add, &o->answer);
+  return [o]() -> Result<Command> {
+    DECANT_TRY_STATUS(check_constraint(o->constraint));
+    DECANT_TRY_STATUS(check_answer_length(o->answer));
+    if (o->constraint.finish && o->answer.predict < 0)
+      return Status::invalid_argument("--finish needs the number of tokens: -n");
+    if (o->raw) DECANT_TRY_STATUS(check_raw(o->answer, o->constraint));
     return Command(*o);
   };
 }
@@ -867,21 +940,23 @@ std::function<Result<Command>()> define_make_draft(Adder& add) {
 
 std::function<Result<Command>()> define_eval(Adder& add) {
   auto o = std::make_shared<EvalOptions>();
-  const std::vector<std::string> works = {"maskbench", "jsonschemabench", "schema-walk", "jsonschema-suite",
-                                          "alignment"};
-  add.value("what", "",
-            "maskbench, jsonschemabench, schema-walk, alignment, or jsonschema-suite (which needs no model)",
-            [o, works](CLI::Option* option, const std::string& text) {
-              if (std::find(works.begin(), works.end(), text) == works.end())
-                refuse(option, "maskbench, jsonschemabench, schema-walk, jsonschema-suite or alignment", text);
-              o->what = text;
-            })
+  const std::vector<std::string> works = {"maskbench",        "jsonschemabench", "schema-walk",
+                                          "jsonschema-suite", "alignment",       "spec-bench"};
+  add.value(
+         "what", "",
+         "maskbench, jsonschemabench, schema-walk, alignment, spec-bench, or jsonschema-suite (which needs no model)",
+         [o, works](CLI::Option* option, const std::string& text) {
+           if (std::find(works.begin(), works.end(), text) == works.end())
+             refuse(option, "maskbench, jsonschemabench, schema-walk, jsonschema-suite, alignment or spec-bench", text);
+           o->what = text;
+         })
       ->required();
   add.choices(add.app()->get_option("what"), works);
-  add.value(
-         "--data", "PATH",
-         "MaskBench's .jsonl or .jsonl.gz files; the suite's folder with tests and remotes; a file of alignment tasks",
-         [o](CLI::Option*, const std::string& text) { o->data = text; })
+  add.value("--data", "PATH",
+            "MaskBench's .jsonl or .jsonl.gz files; the suite's folder with tests and remotes; a file of alignment "
+            "tasks; the "
+            "folder of spec-bench/question.jsonl",
+            [o](CLI::Option*, const std::string& text) { o->data = text; })
       ->required();
   add.value("--draft", "DRAFT", "of the suite: 2020-12, 2019-09, 7, 6 or 4 (default: 2020-12)",
             [o](CLI::Option* option, const std::string& text) {
@@ -894,28 +969,39 @@ std::function<Result<Command>()> define_eval(Adder& add) {
            "the suite's optional tests, with formats asserted, instead of the required ones");
   add_schema_choices(add, &o->schema);
   add.integer("--every", &o->every, 1, 1000000, "take each N-th schema of MaskBench", "1");
-  add.integer("--limit", &o->limit, 0, kIntMax, "jsonschemabench: schemas at most; 0: all");
+  add.integer("--limit", &o->limit, 0, kIntMax,
+              "jsonschemabench: schemas at most; spec-bench: questions, spread over its categories; 0: all");
   add.integer("--parallel", &o->parallel, 1, 1024, "jsonschemabench: answers at a time");
   add.flag("--finish", &o->finish, "jsonschemabench: draw only tokens behind which the rest of -n is enough to end");
   add.integer("--walks", &o->walks, 1, 1000000, "schema-walk: random walks through the masks of each schema");
   add.value("--samples", "FILE", "maskbench: write vocabulary, schemas, tokens and times to FILE, one JSON a line",
             [o](CLI::Option*, const std::string& text) { o->samples = text; });
   add.integer("-n,--predict", &o->answer.predict, -1, kIntMax,
-              "tokens of an answer (jsonschemabench) or a walk, at most; -1: 512 and 200");
+              "tokens of an answer (jsonschemabench, spec-bench) or a walk, at most; -1: 512, 256 and 200");
   add.text("--tasks", "NAMES", &o->tasks, "of alignment: tasks or families with commas between them (default: all)");
   add.integer("--answers", &o->answers, 1, 1000000, "of alignment: answers of each method");
   add.integer("--explore", &o->explore, 0, kIntMax, "of alignment: prefixes of a language that is enumerated, at most");
+  add_comparison(add, &o->comparison, "spec-bench: ");
   add_json(add, &o->json);
   o->model.context = 4096;
   add_model(add, &o->model, "tokens of prompt and answer together (default: 4096)");
   add_sampling(add, &o->answer);
-  return [o]() -> Result<Command> {
+  return [o, app = add.app()]() -> Result<Command> {
+    const bool is_spec_bench = o->what == "spec-bench";
+    if (is_spec_bench) {
+      DECANT_TRY_STATUS(check_answer_length(o->answer));
+      if (o->answer.predict < 0) o->answer.predict = 256;
+      if (app->count("--temp") == 0) o->answer.sampler.temperature = 0;
+    } else if (o->comparison.methods || o->comparison.draft_nodes > 0 || o->comparison.reset_state ||
+               !o->comparison.chart.empty()) {
+      return Status::invalid_argument("--methods, --draft-nodes, --reset-state and --chart are for spec-bench");
+    }
     if (o->schema.property_order && o->what != "jsonschemabench" && o->what != "schema-walk") {
       return Status::invalid_argument(
           "--property-order is for jsonschemabench and schema-walk: the instances of {} come in any order", o->what);
     }
-    if (o->schema.assert_formats && o->what == "alignment")
-      return Status::invalid_argument("--format is not for alignment");
+    if (o->schema.assert_formats && (o->what == "alignment" || is_spec_bench))
+      return Status::invalid_argument("--format is not for {}", o->what);
     return Command(*o);
   };
 }
@@ -1051,6 +1137,12 @@ const Definition kDefinitions[] = {
      "  decant chat\n"
      "  decant chat -m model.gguf -sys \"You are a patient teacher.\" -c 4096 -ctk q8_0 -ctv q8_0\n",
      define_chat},
+    {"compare", "compare decoding methods on prompts: speed, and whether the answers are those of plain decoding",
+     "Examples:\n"
+     "  decant compare --prompts prompts.txt --methods \"lookup, lookup(max=4)\"\n"
+     "  decant compare -m model.gguf --prompts turns.jsonl -n 128 --chart speed.html --json report.json\n"
+     "  decant compare --prompts people.txt --json-schema person.json -n 200 --chart speed.svg\n",
+     define_compare},
     {"tokenize", "show the tokens of a text",
      "Examples:\n"
      "  decant tokenize \"Hello world\"\n"
@@ -1097,15 +1189,17 @@ const Definition kDefinitions[] = {
      "  decant make-draft smollm2 --out smollm2-q4.gguf --layers 30 --type q4_0\n"
      "  decant run -m smollm2 --draft 'model(path=smollm2-draft.gguf)' \"Why is the sky blue?\"\n",
      define_make_draft},
-    {"eval", "measure constrained decoding on public benchmarks",
-     "MaskBench and the suite run in one thread; times are CPU time.\n\n"
+    {"eval", "measure structured and speculative decoding on public benchmarks",
+     "MaskBench and the suite run in one thread; times are CPU time. spec-bench is greedy where --temp is not "
+     "given.\n\n"
      "Examples:\n"
      "  decant eval maskbench --data maskbench\n"
      "  decant eval maskbench --data maskbench -m gemma3-270m --every 5 --json report.json\n"
      "  decant eval jsonschemabench --data maskbench --every 20 --temp 0 --json report.json\n"
      "  decant eval schema-walk --data maskbench --every 100 --json walks.json\n"
      "  decant eval jsonschema-suite --data JSON-Schema-Test-Suite --draft 7\n"
-     "  decant eval alignment --data bench/alignment/tasks.json --tasks trees,bv-lowest-bit --answers 500\n",
+     "  decant eval alignment --data bench/alignment/tasks.json --tasks trees,bv-lowest-bit --answers 500\n"
+     "  decant eval spec-bench --data data --limit 60 -n 128 --methods \"lookup\" --json report.json\n",
      define_eval},
     {"pull", "fetch a model, verify it and keep it in the cache",
      "FILE is a path in the repository or a quantization such as Q4_K_M; without it: safetensors, else the GGUF file\n"

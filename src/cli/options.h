@@ -110,6 +110,31 @@ struct RunOptions {
   std::string json;        // --json: "", a file or "-" (likewise below)
 };
 
+// A draft method, and how its drafts are verified.
+struct MethodChoice {
+  std::string name;      // as given
+  std::string draft;     // spec
+  std::string verifier;  // spec
+};
+
+// Decoding methods that are compared with plain decoding.
+struct ComparisonChoices {
+  std::optional<std::vector<MethodChoice>> methods;  // --methods, without plain; none: all that need no files
+  int draft_nodes = 0;                               // --draft-nodes; 0: as many as a method wants
+  bool reset_state = false;                          // --reset-state: drafts forget between questions
+  std::string chart;                                 // --chart: an .svg or .html file, or ""
+};
+
+struct CompareOptions {
+  ModelOptions model;
+  AnswerOptions answer;
+  std::string prompts;  // --prompts: a file; "-": stdin
+  bool raw = false;
+  ConstraintOptions constraint;
+  ComparisonChoices comparison;
+  std::string json;
+};
+
 struct ChatOptions {
   ModelOptions model;
   AnswerOptions answer;
@@ -183,22 +208,23 @@ struct MakeDraftOptions {
 };
 
 struct EvalOptions {
-  std::string what;      // "maskbench", "jsonschemabench", "schema-walk", "jsonschema-suite" or "alignment"
-  ModelOptions model;    // all of it for jsonschemabench and alignment, the name for maskbench and schema-walk
-  AnswerOptions answer;  // of jsonschemabench; of alignment the seed
+  std::string what;      // "maskbench", "jsonschemabench", "schema-walk", "jsonschema-suite", "alignment", "spec-bench"
+  ModelOptions model;    // all of it but for maskbench and schema-walk, which need the name
+  AnswerOptions answer;  // of jsonschemabench and spec-bench; of alignment the seed
   std::string data;
   SchemaChoices schema;  // --format; --property-order of jsonschemabench and schema-walk
   std::string draft = "2020-12";
   bool optional = false;
-  int every = 1;        // --every: takes each n-th schema
-  int limit = 0;        // --limit: of jsonschemabench; 0: all
-  int parallel = 1;     // --parallel: answers of jsonschemabench at a time
-  bool finish = false;  // --finish: answers of jsonschemabench end within -n tokens
-  int walks = 4;        // --walks: of a schema
-  std::string samples;  // --samples: a file, or ""
-  std::string tasks;    // --tasks: names and families with commas between them; "": all
-  int answers = 1000;   // --answers: of alignment
-  int explore = 20000;  // --explore: prefixes
+  int every = 1;                 // --every: takes each n-th schema
+  int limit = 0;                 // --limit: of jsonschemabench and spec-bench; 0: all
+  int parallel = 1;              // --parallel: answers of jsonschemabench at a time
+  bool finish = false;           // --finish: answers of jsonschemabench end within -n tokens
+  int walks = 4;                 // --walks: of a schema
+  std::string samples;           // --samples: a file, or ""
+  std::string tasks;             // --tasks: names and families with commas between them; "": all
+  int answers = 1000;            // --answers: of alignment
+  int explore = 20000;           // --explore: prefixes
+  ComparisonChoices comparison;  // of spec-bench
   std::string json;
 };
 
@@ -233,9 +259,9 @@ struct Notice {
   std::string text;
 };
 
-using Command = std::variant<Notice, RunOptions, ChatOptions, TokenizeOptions, TemplateOptions, InspectOptions,
-                             PerplexityCommandOptions, BenchOptions, ConvertCommandOptions, MakeDraftOptions,
-                             EvalOptions, PullOptions, DatastoreOptions, MethodsOptions>;
+using Command = std::variant<Notice, RunOptions, ChatOptions, CompareOptions, TokenizeOptions, TemplateOptions,
+                             InspectOptions, PerplexityCommandOptions, BenchOptions, ConvertCommandOptions,
+                             MakeDraftOptions, EvalOptions, PullOptions, DatastoreOptions, MethodsOptions>;
 
 // Parses the arguments after the program's name. kInvalidArgument naming the option, what it expects and what it got.
 Result<Command> parse_arguments(const std::vector<std::string>& arguments);

@@ -125,22 +125,25 @@ Result<SamplerOptions> sampler_options(const AnswerOptions& options, const Sessi
   return sampler;
 }
 
-Result<Drafting> Drafting::open(const DraftOptions& options, const Session& session) {
-  Drafting out;
+Result<Speculation> open_speculation(const std::string& draft, const std::string& verifier, const Session& session) {
   const DraftEnvironment environment{.model = session.model,
                                      .tokenizer = session.tokenizer.get(),
                                      .vocab_size = session.model->config().vocab_size,
                                      .context = session.engine->options().context,
                                      .vocabulary_hash = vocabulary_hash(*session.tokenizer)};
   // Without a profile of this machine: a pair that learns as it goes and stays away where it does not pay.
-  const std::string draft = options.draft == "auto" ? "recycling" : options.draft;
+  return make_speculation(draft == "auto" ? "recycling" : draft, verifier, environment);
+}
+
+Result<Drafting> Drafting::open(const DraftOptions& options, const Session& session) {
+  Drafting out;
   if (options.draft == "auto" && options.verifier != "coupled") {
     return Status::invalid_argument(
         "--verifier {}: --draft auto decides by time, which only the verifier coupled keeps out of the text; name a "
         "method",
         options.verifier);
   }
-  Result<Speculation> made = make_speculation(draft, options.verifier, environment);
+  Result<Speculation> made = open_speculation(options.draft, options.verifier, session);
   if (!made.ok()) return std::move(made).status().with_context("--draft");
   out.speculation = *std::move(made);
   if (!out.speculation.method && !options.save.empty()) {

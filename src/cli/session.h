@@ -62,6 +62,9 @@ std::vector<TokenId> end_tokens(const Tokenizer& tokenizer);
 // breakers, context.
 Result<SamplerOptions> sampler_options(const AnswerOptions& options, const Session& session);
 
+// A draft method, or auto, and a verifier for the session's model.
+Result<Speculation> open_speculation(const std::string& draft, const std::string& verifier, const Session& session);
+
 // The draft method and verifier that the options name, for the session's model; what is measured of them lives as long.
 struct Drafting {
   Speculation speculation;

@@ -484,6 +484,7 @@ class Running final : private DraftOutcome, private TargetDistributions {
                                : verified_draw(logits, node, position);
       if (!drawn.ok()) return fail(std::move(drawn).status());
       if (is_end(drawn->token)) {
+        result_.ended = true;
         start_answer();
         return finish(FinishReason::kStop);
       }

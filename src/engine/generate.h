@@ -90,6 +90,7 @@ struct GenerateResult {
   std::vector<TokenId> tokens;  // drawn, without the prompt and without the end token
   std::vector<Draw> draws;      // one per token, when log-probabilities were asked for
   FinishReason finish = FinishReason::kLength;
+  bool ended = false;     // by an end token, which a step drew
   int forced_tokens = 0;  // of the tokens, those taken without asking the model
   bool hastened = false;  // finish_in_time kept tokens back, or ended a text that could go on
   DraftStats draft;

@@ -5,7 +5,7 @@
 import harness
 from harness import OK, USAGE
 
-COMMANDS = ("run", "chat", "tokenize", "inspect", "perplexity", "bench", "pull", "methods", "completion")
+COMMANDS = ("run", "chat", "compare", "tokenize", "inspect", "perplexity", "bench", "pull", "methods", "completion")
 
 
 class HelpTest(harness.CliTest):
