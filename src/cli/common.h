@@ -34,6 +34,7 @@ Status perplexity_command(const PerplexityCommandOptions& options);
 Status bench(const BenchOptions& options);
 Status convert(const ConvertCommandOptions& options);
 Status make_draft(const MakeDraftOptions& options);
+Status tune(const TuneOptions& options);
 Status eval(const EvalOptions& options);
 Status pull(const PullOptions& options);
 Status datastore(const DatastoreOptions& options);

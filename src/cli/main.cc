@@ -27,6 +27,7 @@ struct Runner {
   Status operator()(const PerplexityCommandOptions& o) const { return perplexity_command(o); }
   Status operator()(const BenchOptions& o) const { return bench(o); }
   Status operator()(const ConvertCommandOptions& o) const { return convert(o); }
+  Status operator()(const TuneOptions& o) const { return tune(o); }
   Status operator()(const MakeDraftOptions& o) const { return make_draft(o); }
   Status operator()(const EvalOptions& o) const { return eval(o); }
   Status operator()(const PullOptions& o) const { return pull(o); }

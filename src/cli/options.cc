@@ -938,6 +938,33 @@ std::function<Result<Command>()> define_make_draft(Adder& add) {
   return command_of(o);
 }
 
+std::function<Result<Command>()> define_tune(Adder& add) {
+  auto o = std::make_shared<TuneOptions>();
+  add.value("model", "", "a folder with safetensors, a GGUF file, or a pulled model",
+            [o](CLI::Option*, const std::string& text) { o->model.model = text; })
+      ->required();
+  add.value("--methods", "LIST",
+            "draft methods to try, with commas between them (default: a list of those that need no files)",
+            [o](CLI::Option* option, const std::string& text) {
+              Result<std::vector<MethodChoice>> list = parse_method_list(text);
+              if (!list.ok()) throw CLI::ValidationError(option->get_name(false, true), list.status().message());
+              for (const MethodChoice& m : *list) {
+                if (m.verifier != "coupled") refuse(option, "methods without a verifier", text);
+              }
+              o->methods = *std::move(list);
+            });
+  add.text("--draft-model", "FILE", &o->draft_model, "a draft model to try too (decant make-draft builds one)");
+  add.text("--prompts", "FILE", &o->prompts, "prompts as in `decant compare` (default: a dozen of our own)");
+  add.integer("-n,--predict", &o->predict, 8, 4096, "tokens of each answer");
+  add.text("--out", "FILE", &o->output,
+           "write the profile to FILE and not to the cache folder, where --draft auto looks");
+  add_json(add, &o->json);
+  add.integer("-c,--ctx-size", &o->model.context, 256, 1 << 28, "tokens of prompt and answer together", "4096");
+  add.integer("-t,--threads", &o->model.threads, 1, 256, "processor threads", "all");
+  add.text("--kernels", "NAME", &o->model.kernels, "kernel table, see `decant methods` (default: the fastest here)");
+  return command_of(o);
+}
+
 std::function<Result<Command>()> define_eval(Adder& add) {
   auto o = std::make_shared<EvalOptions>();
   const std::vector<std::string> works = {"maskbench",        "jsonschemabench", "schema-walk",
@@ -1182,6 +1209,14 @@ const Definition kDefinitions[] = {
      "  decant convert Qwen3-0.6B qwen3-0.6b-q8_0.gguf --type q8_0\n"
      "  decant convert model.gguf model-checkpoint --type bf16 --shard-size 2G\n",
      define_convert},
+    {"tune", "measure draft methods on this machine, for --draft auto",
+     "Measures what a step costs by the number of tokens that it checks, and what each method brings on some prompts.\n"
+     "The best one becomes what `--draft auto`, the default, stands for.\n\n"
+     "Examples:\n"
+     "  decant tune smollm2\n"
+     "  decant tune gemma3-270m --methods \"sam, sam+recycling, lookup\" -n 200\n"
+     "  decant tune smollm2 --draft-model smollm2-draft.gguf\n",
+     define_tune},
     {"make-draft", "build a draft model from a model itself, without training",
      "Layers are dropped one after the other, each time the one whose loss changes the model's own answers least.\n\n"
      "Examples:\n"

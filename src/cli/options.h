@@ -207,6 +207,16 @@ struct MakeDraftOptions {
   std::string json;
 };
 
+struct TuneOptions {
+  ModelOptions model;
+  std::optional<std::vector<MethodChoice>> methods;  // --methods, without plain; none: a standard list
+  std::string draft_model;                           // --draft-model: a file whose drafts are tried too, or ""
+  std::string prompts;                               // --prompts: a file, or "" for prompts of our own
+  int predict = 96;                                  // -n
+  std::string output;                                // --out: "" for the cache folder
+  std::string json;
+};
+
 struct EvalOptions {
   std::string what;      // "maskbench", "jsonschemabench", "schema-walk", "jsonschema-suite", "alignment", "spec-bench"
   ModelOptions model;    // all of it but for maskbench and schema-walk, which need the name
@@ -261,7 +271,7 @@ struct Notice {
 
 using Command = std::variant<Notice, RunOptions, ChatOptions, CompareOptions, TokenizeOptions, TemplateOptions,
                              InspectOptions, PerplexityCommandOptions, BenchOptions, ConvertCommandOptions,
-                             MakeDraftOptions, EvalOptions, PullOptions, DatastoreOptions, MethodsOptions>;
+                             MakeDraftOptions, TuneOptions, EvalOptions, PullOptions, DatastoreOptions, MethodsOptions>;
 
 // Parses the arguments after the program's name. kInvalidArgument naming the option, what it expects and what it got.
 Result<Command> parse_arguments(const std::vector<std::string>& arguments);

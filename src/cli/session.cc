@@ -5,12 +5,14 @@
 #include <algorithm>
 #include <chrono>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <random>
 
 #include "cli/models.h"
 #include "formats/gguf.h"
 #include "kernels/cuda_device.h"
 #include "model/checkpoint.h"
+#include "speculate/profile.h"
 #include "text/stop_matcher.h"
 
 namespace decant::cli {
@@ -125,25 +127,67 @@ Result<SamplerOptions> sampler_options(const AnswerOptions& options, const Sessi
   return sampler;
 }
 
-Result<Speculation> open_speculation(const std::string& draft, const std::string& verifier, const Session& session) {
-  const DraftEnvironment environment{.model = session.model,
-                                     .tokenizer = session.tokenizer.get(),
-                                     .vocab_size = session.model->config().vocab_size,
-                                     .context = session.engine->options().context,
-                                     .vocabulary_hash = vocabulary_hash(*session.tokenizer)};
-  // Without a profile of this machine: a pair that learns as it goes and stays away where it does not pay.
-  return make_speculation(draft == "auto" ? "recycling" : draft, verifier, environment);
+Result<std::string> profile_path(const DraftProfile& key) {
+  DECANT_TRY(const std::string folder, cache_folder());
+  return folder + "/profiles/" + key.file_name();
+}
+
+namespace {
+
+// What --draft auto stands for where this machine was not measured: it learns as it goes, and stays away where it does
+// not pay.
+constexpr std::string_view kUntuned = "sam+recycling";
+
+// The profile of this model on this machine, if it was measured; a file that is broken is named and not used.
+std::optional<DraftProfile> find_profile(const Session& session, uint64_t vocabulary) {
+  const DraftProfile key = profile_key(*session.engine, vocabulary);
+  const Result<std::string> path = profile_path(key);
+  if (!path.ok()) return std::nullopt;
+  Result<DraftProfile> profile = read_profile(*path);
+  if (!profile.ok()) {
+    if (profile.status().code() == Code::kCorrupt) write_note(fmt::format("note: {}", profile.status().message()));
+    return std::nullopt;
+  }
+  if (!profile->fits(key)) return std::nullopt;
+  return *std::move(profile);
+}
+
+DraftEnvironment environment_of(const Session& session) {
+  return {.model = session.model,
+          .tokenizer = session.tokenizer.get(),
+          .vocab_size = session.model->config().vocab_size,
+          .context = session.engine->options().context,
+          .vocabulary_hash = vocabulary_hash(*session.tokenizer)};
+}
+
+}  // namespace
+
+Result<Speculation> open_speculation(const std::string& draft, const std::string& verifier, const Session& session,
+                                     DraftControl* control) {
+  const DraftEnvironment environment = environment_of(session);
+  if (draft != "auto") return make_speculation(draft, verifier, environment);
+  if (verifier != "coupled") {
+    return Status::invalid_argument(
+        "--verifier {}: --draft auto decides by time, which only the verifier coupled keeps out of the text; name a "
+        "method",
+        verifier);
+  }
+  const std::optional<DraftProfile> profile = find_profile(session, environment.vocabulary_hash);
+  if (!profile) return make_speculation(kUntuned, verifier, environment);
+  if (control != nullptr) control->cost.start(profile->step_seconds);
+  Result<Speculation> made = make_speculation(profile->draft, verifier, environment);
+  if (!made.ok()) {
+    // Such as a draft model that has gone.
+    write_note(fmt::format("note: the method of `decant tune` cannot be had, {} takes its place: {}", kUntuned,
+                           made.status().message()));
+    return make_speculation(kUntuned, verifier, environment);
+  }
+  return made;
 }
 
 Result<Drafting> Drafting::open(const DraftOptions& options, const Session& session) {
   Drafting out;
-  if (options.draft == "auto" && options.verifier != "coupled") {
-    return Status::invalid_argument(
-        "--verifier {}: --draft auto decides by time, which only the verifier coupled keeps out of the text; name a "
-        "method",
-        options.verifier);
-  }
-  Result<Speculation> made = open_speculation(options.draft, options.verifier, session);
+  Result<Speculation> made = open_speculation(options.draft, options.verifier, session, out.control.get());
   if (!made.ok()) return std::move(made).status().with_context("--draft");
   out.speculation = *std::move(made);
   if (!out.speculation.method && !options.save.empty()) {

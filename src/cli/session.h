@@ -20,6 +20,10 @@
 #include "text/chat.h"
 #include "text/tokenizer.h"
 
+namespace decant {
+struct DraftProfile;
+}
+
 namespace decant::cli {
 
 // What a session needs room for. 0: ModelOptions::context, else the model's own context length.
@@ -63,7 +67,11 @@ std::vector<TokenId> end_tokens(const Tokenizer& tokenizer);
 Result<SamplerOptions> sampler_options(const AnswerOptions& options, const Session& session);
 
 // A draft method, or auto, and a verifier for the session's model.
-Result<Speculation> open_speculation(const std::string& draft, const std::string& verifier, const Session& session);
+Result<Speculation> open_speculation(const std::string& draft, const std::string& verifier, const Session& session,
+                                     DraftControl* control = nullptr);
+
+// Where `decant tune` keeps what it finds out.
+Result<std::string> profile_path(const DraftProfile& key);
 
 // The draft method and verifier that the options name, for the session's model; what is measured of them lives as long.
 struct Drafting {

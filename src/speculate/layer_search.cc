@@ -10,24 +10,13 @@
 #include "engine/engine.h"
 #include "engine/generate.h"
 #include "model/model.h"
+#include "speculate/calibration_prompts.h"
 #include "speculate/top_tokens.h"
 #include "text/chat.h"
 #include "text/tokenizer.h"
 
 namespace decant {
 namespace {
-
-// Something of everything that people ask; in no benchmark.
-constexpr const char* kPrompts[] = {
-    "Explain in simple words how a refrigerator works.",
-    "Write a short letter to a neighbour about a lost cat.",
-    "def read_lines(path):\n    \"\"\"Returns the lines of a text file.\"\"\"\n",
-    "What are the main differences between a lake and a river?",
-    "A train leaves at 9:40 and arrives at 13:05. How long does the journey take? Show the steps.",
-    "Translate into French: The children are playing in the garden.",
-    "List five things to check before a long car journey.",
-    "Summarize the story of a farmer who finds a gold coin in his field.",
-};
 
 int64_t bytes_of(const Weight& w) { return static_cast<int64_t>(w.bytes()); }
 
@@ -48,7 +37,7 @@ class Search {
     using Json = nlohmann::ordered_json;
     Result<std::unique_ptr<ChatTemplate>> chat = ChatTemplate::from_tokenizer(tokenizer, nullptr);
     std::vector<GenerateRequest> requests;
-    for (const char* prompt : kPrompts) {
+    for (const char* prompt : kCalibrationPrompts) {
       GenerateRequest r;
       if (chat.ok() && *chat != nullptr) {
         Json messages = Json::array();
@@ -61,7 +50,7 @@ class Search {
       }
       if (r.prompt.empty()) r.prompt = {0};
       r.sampler.temperature = 0;
-      r.max_tokens = std::max(2, tokens / static_cast<int>(std::size(kPrompts)));
+      r.max_tokens = std::max(2, tokens / static_cast<int>(std::size(kCalibrationPrompts)));
       for (TokenId t = 0; t < tokenizer.vocab_size(); ++t) {
         if (tokenizer.is_end(t)) r.end_tokens.push_back(t);
       }
