@@ -43,7 +43,7 @@ class CompletionTest(harness.CliTest):
 
     def commands(self):
         text = self.succeed("--help").text
-        commands = re.findall(r"(?m)^  ([a-z]+) ", text[text.index("Subcommands:") : text.index("Examples:")])
+        commands = re.findall(r"(?m)^  ([a-z-]+) ", text[text.index("Subcommands:") : text.index("Examples:")])
         self.assertIn("completion", commands)
         return commands
 
