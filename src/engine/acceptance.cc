@@ -10,9 +10,13 @@ namespace {
 
 constexpr float kTrust = 6;      // guesses that the drafter's own word weighs as much as
 constexpr float kMemory = 400;   // guesses of one evidence after which old ones fade
-constexpr int kCostMemory = 24;  // steps of one size after which old ones fade
-constexpr int kStartWeight = 4;
-constexpr double kOutlier = 3;  // times the mean: something else ran
+constexpr double kOutlier = 1.6;      // times what was expected; more counts as that
+constexpr int kFirstSteps = 12;       // until the scale is found
+constexpr double kFastPace = 0.3, kPace = 0.05;  // of the scale
+constexpr double kMostWeight = 30;    // steps of one size after which old ones fade
+constexpr double kFade = 0.997;       // of sizes that are not met
+constexpr double kGuessedRow = 0.06;  // of a step of one row, that another row costs where nothing is known
+constexpr double kGuessWeight = 1;    // steps that this guess weighs as much as
 
 }  // namespace
 
@@ -45,74 +49,61 @@ void AcceptanceModel::learn(const TokenTree& tree, std::span<const TokenId> toke
   }
 }
 
+StepCost::StepCost() { refit(); }
+
 void StepCost::learn(int rows, double seconds) {
   if (kept_ || rows < 1 || rows > kRows || !(seconds > 0)) return;
-  const auto i = static_cast<size_t>(rows);
-  if (count_[i] >= 4 && seconds > kOutlier * measured_[i]) seconds = kOutlier * measured_[i];
-  count_[i] = std::min(count_[i] + 1, kCostMemory);
-  measured_[i] += (seconds - measured_[i]) / count_[i];
-  ++samples_;
-  refit();
+  const auto n = static_cast<size_t>(rows);
+  if (scale_ == 0) scale_ = seconds / shape_[n];
+  // What one step says is bounded: something else may have run.
+  const double expected = scale_ * shape_[n];
+  const double surprise = std::clamp(seconds / expected, 1 / kOutlier, kOutlier);
+  const double pace = ++samples_ < kFirstSteps ? kFastPace : kPace;
+  scale_ *= std::pow(surprise, pace);
+  if (rows > 1) {
+    const double seen = shape_[n] * surprise;
+    for (double& w : weight_) w *= kFade;
+    double& w = weight_[n];
+    w = std::min(w + 1, kMostWeight);
+    relative_[n] = w <= 1 ? seen : relative_[n] + (seen - relative_[n]) / w;
+    refit();
+  }
 }
 
 void StepCost::start(std::span<const double> seconds, bool keep) {
-  measured_.fill(0);
-  count_.fill(0);
-  for (size_t i = 1; i <= std::min<size_t>(kRows, seconds.size()); ++i) {
-    measured_[i] = seconds[i - 1];
-    count_[i] = seconds[i - 1] > 0 ? kStartWeight : 0;
-    samples_ += count_[i];
+  if (seconds.empty() || !(seconds[0] > 0)) return;
+  weight_.fill(0);
+  scale_ = seconds[0];
+  for (size_t i = 2; i <= std::min<size_t>(kRows, seconds.size()); ++i) {
+    relative_[i] = seconds[i - 1] / scale_;
+    weight_[i] = keep ? 1e6 : kMostWeight;
   }
+  samples_ = kFirstSteps;
   refit();
   kept_ = keep;
 }
 
-// Cost never falls with rows (pool adjacent violators, weighted by samples); between measured sizes it is linear, and
-// beyond the last it goes on as steeply as on average before.
+// From small to large: a size costs what was measured as far as that weighs, else a little more than the size before;
+// and never less than it. A measurement that is below those of smaller sizes pulls them down.
 void StepCost::refit() {
-  struct Block {
-    double value, weight;
-    size_t first, last;
-  };
-  std::array<Block, kRows + 1> blocks;
-  size_t n = 0;
-  for (size_t i = 1; i <= kRows; ++i) {
-    if (count_[i] == 0) continue;
-    blocks[n++] = {measured_[i], static_cast<double>(count_[i]), i, i};
-    while (n > 1 && blocks[n - 2].value > blocks[n - 1].value) {
-      Block& a = blocks[n - 2];
-      const Block& b = blocks[n - 1];
-      a.value = (a.value * a.weight + b.value * b.weight) / (a.weight + b.weight);
-      a.weight += b.weight;
-      a.last = b.last;
-      --n;
-    }
+  shape_[0] = shape_[1] = 1;
+  relative_[1] = 1;
+  for (size_t n = 2; n <= kRows; ++n) {
+    const double guess = shape_[n - 1] + kGuessedRow;
+    shape_[n] = (relative_[n] * weight_[n] + guess * kGuessWeight) / (weight_[n] + kGuessWeight);
   }
-  if (n == 0) return;
-  const double slope =
-      n > 1 ? (blocks[n - 1].value - blocks[0].value) / static_cast<double>(blocks[n - 1].last - blocks[0].first)
-            : blocks[0].value / 8;
-  for (size_t i = 1; i <= kRows; ++i) {
-    size_t after = 0;
-    while (after < n && blocks[after].last < i) ++after;
-    if (after == n) {
-      curve_[i] = blocks[n - 1].value + slope * static_cast<double>(i - blocks[n - 1].last);
-    } else if (blocks[after].first <= i || after == 0) {
-      curve_[i] = blocks[after].value;
-    } else {
-      const Block& a = blocks[after - 1];
-      const Block& b = blocks[after];
-      curve_[i] =
-          a.value + (b.value - a.value) * static_cast<double>(i - a.last) / static_cast<double>(b.first - a.last);
-    }
+  for (size_t n = kRows; n-- > 2;) {
+    // As far as a larger size is known better.
+    if (shape_[n] > shape_[n + 1] && weight_[n + 1] >= weight_[n]) shape_[n] = shape_[n + 1];
   }
+  for (size_t n = 2; n <= kRows; ++n) shape_[n] = std::max(shape_[n], shape_[n - 1]);
 }
 
 double StepCost::seconds(int rows) const {
   rows = std::max(rows, 1);
-  if (samples_ == 0) return 1 + static_cast<double>(rows) / 8;
-  if (rows <= kRows) return curve_[static_cast<size_t>(rows)];
-  return curve_[kRows] * rows / kRows;
+  const double scale = scale_ > 0 ? scale_ : 1;
+  if (rows <= kRows) return scale * shape_[static_cast<size_t>(rows)];
+  return scale * shape_[kRows] * rows / kRows;
 }
 
 int worthwhile(std::span<const float> reach, int rows, int requests, const StepCost& cost) {

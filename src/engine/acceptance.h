@@ -29,23 +29,26 @@ class AcceptanceModel {
   std::array<Count, TokenTree::kEvidence> counts_{};
 };
 
-// Seconds of a step by its number of rows.
+// Seconds of a step by its number of rows: a scale, which follows how fast the machine is at the moment, times a shape,
+// which is learned slowly. Sizes that are not met any more fade back to a guess from their neighbours, so that one slow
+// step does not rule a size out for ever.
 class StepCost {
  public:
   static constexpr int kRows = 128;
 
+  StepCost();
   void learn(int rows, double seconds);
   // Measured elsewhere: seconds[i] of i + 1 rows. `keep`: nothing that is measured later changes them.
   void start(std::span<const double> seconds, bool keep = false);
-  // By measurement, or by those of neighbouring numbers of rows; a guess while there is none.
   double seconds(int rows) const;
   bool known() const { return samples_ > 0; }
 
  private:
   void refit();
-  std::array<double, kRows + 1> measured_{};  // fading mean; 0: none yet
-  std::array<int, kRows + 1> count_{};
-  std::array<double, kRows + 1> curve_{};
+  double scale_ = 0;                          // seconds of one row
+  std::array<double, kRows + 1> relative_{};  // measured, to one row's
+  std::array<double, kRows + 1> weight_{};    // of that measurement, fading
+  std::array<double, kRows + 1> shape_{};     // what is believed
   int64_t samples_ = 0;
   bool kept_ = false;
 };
