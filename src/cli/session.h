@@ -16,13 +16,10 @@
 #include "engine/engine.h"
 #include "engine/generate.h"
 #include "model/overlay.h"
+#include "speculate/profile.h"
 #include "speculate/registry.h"
 #include "text/chat.h"
 #include "text/tokenizer.h"
-
-namespace decant {
-struct DraftProfile;
-}
 
 namespace decant::cli {
 

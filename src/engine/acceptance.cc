@@ -107,17 +107,18 @@ double StepCost::seconds(int rows) const {
 }
 
 int worthwhile(std::span<const float> reach, int rows, int requests, const StepCost& cost) {
-  double tokens = requests, best_rate = tokens / cost.seconds(rows);
-  int best = 0;
+  // Estimates err: of trees that promise about the same, the smallest.
+  constexpr double kAsGood = 0.985;
+  const auto rate = [&](size_t n, double tokens) { return tokens / cost.seconds(rows + static_cast<int>(n)); };
+  double tokens = requests, best = rate(0, tokens);
   for (size_t n = 0; n < reach.size(); ++n) {
     tokens += static_cast<double>(reach[n]);
-    const double rate = tokens / cost.seconds(rows + static_cast<int>(n) + 1);
-    if (rate > best_rate) {
-      best_rate = rate;
-      best = static_cast<int>(n) + 1;
-    }
+    best = std::max(best, rate(n + 1, tokens));
   }
-  return best;
+  tokens = requests;
+  size_t n = 0;
+  while (n < reach.size() && rate(n, tokens) < kAsGood * best) tokens += static_cast<double>(reach[n++]);
+  return static_cast<int>(n);
 }
 
 }  // namespace decant
