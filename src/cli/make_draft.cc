@@ -76,10 +76,21 @@ Status make_draft(const MakeDraftOptions& options) {
       };
       DECANT_TRY(subsets, search_layers(session.model, *session.tokenizer, search));
     }
-    const auto best = options.layers > 0
-                          ? std::prev(subsets.end())
-                          : std::max_element(subsets.begin(), subsets.end(),
-                                             [](const auto& a, const auto& b) { return a.speedup < b.speedup; });
+    // What one guess promises; of drafts that are no gain, the least loss is still one that is worth its name as draft.
+    const auto promise = [](const LayerSubset& s) { return (1 + s.agreement) / (1 + s.cost); };
+    auto best = std::prev(subsets.end());
+    bool is_gain = true;
+    if (options.layers == 0) {
+      best = std::max_element(subsets.begin(), subsets.end(),
+                              [](const LayerSubset& x, const LayerSubset& y) { return x.speedup < y.speedup; });
+      if (best->length == 0) {
+        is_gain = false;
+        best = std::prev(subsets.end());
+        for (auto s = subsets.begin(); s != subsets.end(); ++s) {
+          if (static_cast<int>(s->layers.size()) * 4 <= n * 3 && promise(*s) > promise(*best)) best = s;
+        }
+      }
+    }
     if (!report.to_stdout()) {
       std::string table = "layers  agreement  cost  promised speed-up\n";
       for (const LayerSubset& s : subsets) {
@@ -88,10 +99,9 @@ Status make_draft(const MakeDraftOptions& options) {
       }
       DECANT_TRY_STATUS(write_stdout(table));
     }
-    if (options.layers == 0 && best->length == 0) {
-      return Status::unsupported(
-          "{}: without training no number of layers promises a speed-up; take --layers N to build one all the same",
-          path);
+    if (!is_gain) {
+      write_note(fmt::format("note: without training no number of layers promises a speed-up; {} of {} are kept",
+                             best->layers.size(), n));
     }
     kept = best->layers;
     json["subsets"] = Json::array();

@@ -8,15 +8,15 @@
 namespace decant {
 namespace {
 
-constexpr float kTrust = 6;      // guesses that the drafter's own word weighs as much as
-constexpr float kMemory = 400;   // guesses of one evidence after which old ones fade
-constexpr double kOutlier = 1.6;      // times what was expected; more counts as that
-constexpr int kFirstSteps = 12;       // until the scale is found
+constexpr float kTrust = 6;                      // guesses that the drafter's own word weighs as much as
+constexpr float kMemory = 400;                   // guesses of one evidence after which old ones fade
+constexpr double kOutlier = 1.6;                 // times what was expected; more counts as that
+constexpr int kFirstSteps = 12;                  // until the scale is found
 constexpr double kFastPace = 0.3, kPace = 0.05;  // of the scale
-constexpr double kMostWeight = 30;    // steps of one size after which old ones fade
-constexpr double kFade = 0.997;       // of sizes that are not met
-constexpr double kGuessedRow = 0.06;  // of a step of one row, that another row costs where nothing is known
-constexpr double kGuessWeight = 1;    // steps that this guess weighs as much as
+constexpr double kMostWeight = 30;               // steps of one size after which old ones fade
+constexpr double kFade = 0.997;                  // of sizes that are not met
+constexpr double kGuessedRow = 0.06;             // of a step of one row, that another row costs where nothing is known
+constexpr double kGuessWeight = 1;               // steps that this guess weighs as much as
 
 }  // namespace
 

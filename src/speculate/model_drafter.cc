@@ -52,18 +52,20 @@ class ModelDrafter final : public Drafter {
     if (predictor_.commit(outcome.fresh()).ok()) {
       // What a step of drafts brings beside what it costs, fading.
       constexpr double kFade = 0.08;
-      gained_ += kFade * (static_cast<double>(outcome.path().size()) - gained_);
-      cost_ += kFade * (spent_ - cost_);
+      model_->gained += kFade * (static_cast<double>(outcome.path().size()) - model_->gained);
+      model_->spent += kFade * (spent_ - model_->spent);
+      ++model_->asked;
     }
   }
 
  private:
   // Whether drafts have lately brought more than they cost; now and then it is tried again.
   bool worth_asking(const DraftControl& control) {
-    constexpr int kAgain = 24;
-    if (!control.cost.known() || ++steps_ < kAgain) return true;
-    if (gained_ * control.cost.seconds(1) > cost_) return true;
-    return ++idle_ % kAgain == 0;
+    constexpr int kFirst = 16, kAgain = 48;
+    if (!control.cost.known() || model_->asked < kFirst) return true;
+    // Each token kept saves a step.
+    if (model_->gained * control.cost.seconds(1) > model_->spent) return true;
+    return ++model_->idle % kAgain == 0;
   }
 
   std::shared_ptr<DraftModel> model_;
@@ -72,8 +74,7 @@ class ModelDrafter final : public Drafter {
   float temperature_;
   size_t known_ = 0;
   bool asked_ = false;
-  double spent_ = 0, gained_ = 0, cost_ = 0;
-  int steps_ = 0, idle_ = 0;
+  double spent_ = 0;
 };
 
 class ModelMethod final : public DraftMethod {
