@@ -203,7 +203,7 @@ class Comparison {
                                      {"index", agreement.first->index}};
       }
       entry.update(json_of(summaries_[m].all));
-      Json& categories = entry["categories"] = Json::object();
+      Json& categories = entry["by_category"] = Json::object();
       for (size_t c = 0; c < categories_.size(); ++c) categories[categories_[c]] = json_of(summaries_[m].categories[c]);
       methods.push_back(std::move(entry));
     }

@@ -212,7 +212,7 @@ struct TuneOptions {
   std::optional<std::vector<MethodChoice>> methods;  // --methods, without plain; none: a standard list
   std::string draft_model;                           // --draft-model: a file whose drafts are tried too, or ""
   std::string prompts;                               // --prompts: a file, or "" for prompts of our own
-  int predict = 96;                                  // -n
+  int predict = 160;                                 // -n
   std::string output;                                // --out: "" for the cache folder
   std::string json;
 };

@@ -42,7 +42,7 @@ class ComparisonTest(harness.CliTest):
             self.assertAlmostEqual(plain[key], 1)
         for method in report["methods"]:
             name, questions = method["name"], report["questions"]
-            for part, figures in [(questions, method)] + [([q for q in questions if q["category"] == c], f) for c, f in method["categories"].items()]:
+            for part, figures in [(questions, method)] + [([q for q in questions if q["category"] == c], f) for c, f in method["by_category"].items()]:
                 turns = [t for q in part for t in q["turns"][name]]
                 self.assertEqual((figures["questions"], figures["turns"]), (len(part), len(turns)))
                 self.assertAlmostEqual(figures["speedup"], speedup(part, name))
