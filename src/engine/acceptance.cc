@@ -106,31 +106,19 @@ double StepCost::seconds(int rows) const {
   return scale * shape_[kRows] * rows / kRows;
 }
 
-void DraftControl::learn_rate(int requests, int64_t tokens, double seconds) {
-  constexpr double kFading = 0.02;
-  if (requests < 1 || !(seconds > 0)) return;
-  const double each = static_cast<double>(tokens) / requests;
-  const double share = seconds_ == 0 ? 1 : kFading;
-  tokens_ += share * (each - tokens_);
-  seconds_ += share * (seconds - seconds_);
-}
-
-int worthwhile(std::span<const float> reach, int rows, int requests, const StepCost& cost, double rate) {
+int worthwhile(std::span<const float> reach, int rows, int requests, const StepCost& cost) {
   // Estimates err: of trees that promise about the same, the smallest.
-  constexpr double kAsGood = 0.01;  // tokens
-  rate = std::max(rate, requests / cost.seconds(rows));
-  const double plain = cost.seconds(rows);
-  double tokens = 0, best = 0;
-  int chosen = 0;
+  constexpr double kAsGood = 0.985;
+  const auto rate = [&](size_t n, double tokens) { return tokens / cost.seconds(rows + static_cast<int>(n)); };
+  double tokens = requests, best = rate(0, tokens);
   for (size_t n = 0; n < reach.size(); ++n) {
     tokens += static_cast<double>(reach[n]);
-    const double gain = tokens - rate * (cost.seconds(rows + static_cast<int>(n) + 1) - plain);
-    if (gain > best + kAsGood) {
-      best = gain;
-      chosen = static_cast<int>(n) + 1;
-    }
+    best = std::max(best, rate(n + 1, tokens));
   }
-  return chosen;
+  tokens = requests;
+  size_t n = 0;
+  while (n < reach.size() && rate(n, tokens) < kAsGood * best) tokens += static_cast<double>(reach[n++]);
+  return static_cast<int>(n);
 }
 
 }  // namespace decant

@@ -57,20 +57,10 @@ class StepCost {
 struct DraftControl {
   AcceptanceModel acceptance;
   StepCost cost;
-
-  // After a step of `requests` that gave `tokens` together.
-  void learn_rate(int requests, int64_t tokens, double seconds);
-  // Tokens a second that `requests` requests get lately; 0: not known.
-  double rate(int requests) const { return seconds_ > 0 ? tokens_ / seconds_ * requests : 0; }
-
- private:
-  double tokens_ = 0, seconds_ = 0;  // of a step and request, and of a step, fading
 };
 
 // Of nodes whose reach is given in descending order, how many to verify with `rows` rows that come anyway and bring
-// one token each for `requests` of them. A node is worth its time if it brings more tokens than that time brings
-// otherwise, at `rate` tokens a second; a rate of each step's own would draft too much where guesses are poor and too
-// little where they are good.
-int worthwhile(std::span<const float> reach, int rows, int requests, const StepCost& cost, double rate);
+// one token each for `requests` of them, so that the most tokens come in a second.
+int worthwhile(std::span<const float> reach, int rows, int requests, const StepCost& cost);
 
 }  // namespace decant

@@ -63,27 +63,12 @@ TEST(Worthwhile, StopsWhereARowCostsMoreThanItBrings) {
   StepCost cost;
   cost.start(flat, true);
   const float likely[] = {0.8f, 0.6f, 0.5f, 0.02f, 0.01f};
-  EXPECT_EQ(worthwhile(likely, 1, 1, cost, 0), 3);
-  EXPECT_EQ(worthwhile({}, 1, 1, cost, 0), 0);
-  // Where steps bring much, a poor guess is not worth the time that it takes from them.
-  const float poor[] = {0.08f, 0.07f};
-  EXPECT_EQ(worthwhile(poor, 1, 1, cost, 1), 2);
-  EXPECT_EQ(worthwhile(poor, 1, 1, cost, 2), 0);
-  // Good guesses go on where the ratio of this step alone would end them.
-  const float good[] = {0.99f, 0.98f, 0.97f, 0.3f, 0.2f};
-  EXPECT_EQ(worthwhile(good, 1, 1, cost, 1.5), 5);
+  EXPECT_EQ(worthwhile(likely, 1, 1, cost), 3);
+  EXPECT_EQ(worthwhile({}, 1, 1, cost), 0);
   cost.start(steep, true);
-  EXPECT_EQ(worthwhile(likely, 1, 1, cost, 0), 1);
+  EXPECT_EQ(worthwhile(likely, 1, 1, cost), 1);
   const float unlikely[] = {0.3f, 0.2f};
-  EXPECT_EQ(worthwhile(unlikely, 1, 1, cost, 0), 0);
-}
-
-TEST(DraftControl, KnowsTheRateOfLate) {
-  DraftControl control;
-  EXPECT_EQ(control.rate(1), 0);
-  for (int i = 0; i < 300; ++i) control.learn_rate(2, 4 + i % 2 * 2, 0.01);
-  EXPECT_NEAR(control.rate(1), 250, 8);
-  EXPECT_NEAR(control.rate(2), 500, 16);
+  EXPECT_EQ(worthwhile(unlikely, 1, 1, cost), 0);
 }
 
 TEST(AcceptanceModel, LearnsFromGuessesThatWereNotVerifiedToo) {

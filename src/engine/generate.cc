@@ -200,7 +200,6 @@ class Running final : private DraftOutcome, private TargetDistributions {
   // Rows that decoding needs without drafts.
   int plain_rows() const { return static_cast<int>(new_.size() - new_fed_); }
   bool drafts() const { return drafter_ != nullptr; }
-  int64_t fresh_tokens() const { return static_cast<int64_t>(fresh_.size()); }  // of the last step
   bool may_be_cut() const { return is_coupled_ && request_.adapt_draft; }
   DraftControl& control() { return *control_; }
   const TokenTree& proposed() const { return proposed_; }
@@ -784,7 +783,7 @@ class Batch {
     }
     reach_.clear();
     for (const Candidate& c : candidates_) reach_.push_back(c.reach);
-    candidates_.resize(static_cast<size_t>(worthwhile(reach_, rows, decoding, control->cost, control->rate(decoding))));
+    candidates_.resize(static_cast<size_t>(worthwhile(reach_, rows, decoding, control->cost)));
     std::sort(candidates_.begin(), candidates_.end(), [](const Candidate& a, const Candidate& b) {
       return a.request != b.request ? a.request < b.request : a.node < b.node;
     });
@@ -811,7 +810,6 @@ class Batch {
         if (is_decode_step_ && r.drafts()) r.control().cost.learn(rows, seconds);
         observe(s, s, seconds * static_cast<double>(slices_[s].tokens.size()) / rows);
       }
-      if (is_decode_step_) learn_rate(seconds);
       return true;
     }
     // Rows are independent of their neighbours, so each slice may as well run alone: those that fit go on, the others
@@ -837,16 +835,6 @@ class Batch {
       }
     }
     return progress;
-  }
-
-  // What the step brought, to all whose drafts go by it.
-  void learn_rate(double seconds) {
-    int64_t tokens = 0;
-    for (const size_t i : chosen_) tokens += running_[i].fresh_tokens();
-    const auto requests = static_cast<int>(chosen_.size());
-    for (const size_t i : chosen_) {
-      if (running_[i].drafts()) return running_[i].control().learn_rate(requests, tokens, seconds);
-    }
   }
 
   void observe(size_t slice, size_t in_output, double seconds) {

@@ -23,7 +23,8 @@ struct DraftModel {
   std::shared_ptr<Engine> engine;
   std::shared_ptr<const VocabularyMap> map;
   StepCost cost;  // of its steps
-  // What a step of drafts has brought and cost lately, over all requests: tokens kept, seconds; and steps asked and not.
+  // What a step of drafts has brought and cost lately, over all requests: tokens kept, seconds; and steps asked and
+  // not.
   double gained = 0, spent = 0;
   int asked = 0, idle = 0;
   size_t bytes() const;
