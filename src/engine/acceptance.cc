@@ -8,8 +8,11 @@
 namespace decant {
 namespace {
 
-constexpr float kTrust = 6;                      // guesses that the drafter's own word weighs as much as
-constexpr float kMemory = 400;                   // guesses of one evidence after which old ones fade
+constexpr float kTrust = 6;            // guesses that the drafter's own word weighs as much as
+constexpr float kMemory = 400;         // guesses of one evidence after which old ones fade
+constexpr double kPromiseTrust = 10;   // tokens promised that count as kept before any were
+constexpr double kPromiseFade = 0.99;  // of old promises with every step that has guesses
+constexpr double kLeastShare = 0.4, kMostShare = 1.25;
 constexpr double kOutlier = 1.6;                 // times what was expected; more counts as that
 constexpr int kFirstSteps = 12;                  // until the scale is found
 constexpr double kFastPace = 0.3, kPace = 0.05;  // of the scale
@@ -47,6 +50,16 @@ void AcceptanceModel::learn(const TokenTree& tree, std::span<const TokenId> toke
     if (next == kRefused) return;
     parent = next;
   }
+}
+
+float PromiseRecord::kept_share() const {
+  const double share = (kept_ + kPromiseTrust) / (promised_ + kPromiseTrust);
+  return static_cast<float>(std::clamp(share, kLeastShare, kMostShare));
+}
+
+void PromiseRecord::learn(double promised, int kept) {
+  promised_ = promised_ * kPromiseFade + promised;
+  kept_ = kept_ * kPromiseFade + kept;
 }
 
 StepCost::StepCost() { refit(); }

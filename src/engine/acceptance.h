@@ -53,9 +53,24 @@ class StepCost {
   bool kept_ = false;
 };
 
+// How much of what the chosen guesses promised came true. Of many guesses those that seem best are chosen, so that they
+// promise too much on average even where each estimate is fair; and estimates of deep guesses multiply the errors of
+// the way to them.
+class PromiseRecord {
+ public:
+  // What a promise is to be multiplied by.
+  float kept_share() const;
+  // A step's guesses promised `promised` tokens (the sum of their reach) and brought `kept`.
+  void learn(double promised, int kept);
+
+ private:
+  double promised_ = 0, kept_ = 0;  // fading
+};
+
 // What the loop has measured of one draft method on one engine. Requests that run one after the other may share it.
 struct DraftControl {
   AcceptanceModel acceptance;
+  PromiseRecord promises;
   StepCost cost;
 };
 

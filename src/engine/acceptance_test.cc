@@ -89,4 +89,21 @@ TEST(AcceptanceModel, LearnsFromGuessesThatWereNotVerifiedToo) {
 }
 
 }  // namespace
+TEST(PromiseRecord, SaysWhatShareOfThePromisesCameTrue) {
+  PromiseRecord record;
+  EXPECT_FLOAT_EQ(record.kept_share(), 1);
+  for (int step = 0; step < 500; ++step) record.learn(1.5, step % 4 == 0 ? 3 : 0);  // 0.75 a step
+  EXPECT_NEAR(record.kept_share(), 0.5, 0.06);
+  for (int step = 0; step < 500; ++step) record.learn(1, 1);
+  EXPECT_NEAR(record.kept_share(), 1, 0.02);
+}
+
+TEST(PromiseRecord, StaysWithinBounds) {
+  PromiseRecord record;
+  for (int step = 0; step < 500; ++step) record.learn(2, 0);
+  EXPECT_GE(record.kept_share(), 0.3f);  // or guesses would never be tried again
+  for (int step = 0; step < 500; ++step) record.learn(0.1, 4);
+  EXPECT_LE(record.kept_share(), 1.5f);
+}
+
 }  // namespace decant

@@ -253,6 +253,8 @@ class Running final : private DraftOutcome, private TargetDistributions {
   void select(std::span<const int> nodes) {
     selected_.assign(nodes.begin(), nodes.end());
     tree_.select(proposed_, selected_);
+    promised_ = 0;
+    for (const int node : nodes) promised_ += static_cast<double>(proposed_.reach(node));
   }
   // The step goes on without drafts. Draws that are no points are verified all the same where they hang on the root,
   // without rows of their own: dropped because of their number, which depends on what was drawn, they would have
@@ -412,7 +414,10 @@ class Running final : private DraftOutcome, private TargetDistributions {
         if (!done_) finish(FinishReason::kError);
       }
     }
-    if (may_be_cut()) control_->acceptance.learn(proposed_, fresh_);
+    if (may_be_cut()) {
+      control_->acceptance.learn(proposed_, fresh_);
+      if (!tree_.empty()) control_->promises.learn(promised_, static_cast<int>(path_.size()));
+    }
     drafter_->observe(*this);
     text_.insert(text_.end(), fresh_.begin(), fresh_.end());
     clear_tree();
@@ -678,6 +683,7 @@ class Running final : private DraftOutcome, private TargetDistributions {
   TokenTree proposed_, tree_;         // what the drafter made, and what of it is verified
   std::vector<int> selected_, path_;  // nodes of proposed_ that are in tree_; nodes of tree_ that were kept
   std::vector<float> probabilities_;
+  double promised_ = 0;  // tokens, by the nodes of tree_
   std::vector<TokenId> slice_tokens_, fresh_;
   std::vector<int32_t> parents_, rows_kept_;
   std::vector<uint64_t> tree_wanted_, root_wanted_;
@@ -772,7 +778,8 @@ class Batch {
         continue;
       }
       control = &r.control();
-      for (int n = 0; n < r.proposed().size(); ++n) candidates_.push_back({r.proposed().reach(n), i, n});
+      const float share = control->promises.kept_share();
+      for (int n = 0; n < r.proposed().size(); ++n) candidates_.push_back({share * r.proposed().reach(n), i, n});
     }
     if (control == nullptr) return;
     // A child's reach is at most its parent's, so any leading part is closed under parents.
