@@ -30,18 +30,28 @@ enum class FinishReason {
             // asked to stop
   kLength,  // max_tokens were drawn, or the context is full; with finish_in_time only if the text may not end there
   kCancelled,  // the cancellation flag was raised
+  kDeadline,   // its time was up
   kError,      // GenerateResult::status says why
 };
-std::string_view finish_reason_name(FinishReason reason);  // "stop", "length", "cancelled", "error"
+std::string_view finish_reason_name(FinishReason reason);  // "stop", "length", "cancelled", "deadline", "error"
 // kInvalidArgument for a prompt without tokens, or of more than the context holds.
 Status check_prompt(size_t tokens, int context);
+
+// A vector for the whole prompt, of the hidden states behind the final norm.
+enum class Pooling {
+  kNone,
+  kMean,  // over all tokens
+  kLast,  // the last token's
+};
 
 struct GenerateRequest {
   std::vector<TokenId> prompt;  // at least one token
   SamplerOptions sampler;
-  int max_tokens = -1;  // -1: until an end token or the context is full; 0: only the prompt is processed
-  uint32_t sample = 0;  // which of a request's n samples: another stream of noise under the same seed
-  int n_logprobs = -1;  // -1: none; k >= 0: the token's and the k likeliest tokens' log-probabilities
+  int max_tokens = -1;       // -1: until an end token or the context is full; 0: only the prompt is processed
+  uint32_t sample = 0;       // which of a request's n samples: another stream of noise under the same seed
+  int n_logprobs = -1;       // -1: none; k >= 0: the token's and the k likeliest tokens' log-probabilities
+  int prompt_logprobs = -1;  // likewise of the prompt's tokens
+  Pooling pooling = Pooling::kNone;
   std::vector<std::shared_ptr<const Overlay>> overlays;  // LoRA adapters for this request
   std::vector<TokenId> end_tokens;                       // drawing one ends the answer
   // Only tokens that it allows are drawn, and an end token only where the text may end; where nothing else may come the
@@ -86,9 +96,11 @@ struct DraftStats {
 };
 
 struct GenerateResult {
-  Status status;                // of this request alone
-  std::vector<TokenId> tokens;  // drawn, without the prompt and without the end token
-  std::vector<Draw> draws;      // one per token, when log-probabilities were asked for
+  Status status;                   // of this request alone
+  std::vector<TokenId> tokens;     // drawn, without the prompt and without the end token
+  std::vector<Draw> draws;         // one per token, when log-probabilities were asked for
+  std::vector<Draw> prompt_draws;  // one per prompt token but the first, when prompt_logprobs asks for them
+  std::vector<float> embedding;    // [hidden], when pooling asks for it
   FinishReason finish = FinishReason::kLength;
   bool ended = false;     // by an end token, which a step drew
   int forced_tokens = 0;  // of the tokens, those taken without asking the model

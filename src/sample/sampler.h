@@ -76,12 +76,20 @@ struct TokenLogprob {
   float logprob;  // natural log, of the model's own distribution: softmax of the raw logits, before any processor
 };
 
+// What a token of an answer comes from.
+enum class TokenOrigin : uint8_t {
+  kModel,   // drawn
+  kDraft,   // drawn, and guessed before
+  kForced,  // the only one that a constraint left: the model was not asked
+};
+
 struct Draw {
   int32_t token = -1;
   float logprob = 0.0f;  // of the token, as in TokenLogprob
   std::vector<TokenLogprob>
       top;                // the n_logprobs likeliest tokens, likeliest first, ties by lower id; none at -infinity
   float surprise = 0.0f;  // bits, under the processed distribution; mirostat's input
+  TokenOrigin origin = TokenOrigin::kModel;
 };
 
 // One request's settings, compiled. Immutable and thread-safe.
