@@ -28,7 +28,8 @@ Finish finish_of(FinishReason reason) {
   switch (reason) {
     case FinishReason::kStop: return Finish::kStop;
     case FinishReason::kLength: return Finish::kLength;
-    case FinishReason::kCancelled: return Finish::kCancelled;
+    case FinishReason::kCancelled:
+    case FinishReason::kDeadline: return Finish::kCancelled;
     case FinishReason::kError: return Finish::kError;
   }
   return Finish::kError;
