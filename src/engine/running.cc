@@ -248,10 +248,10 @@ void Running::finish(FinishReason reason) {
 }
 
 void Running::ask(Slice* slice) {
-  slice->logits = {static_cast<int32_t>(rows_ - 1)};
+  slice->logits.push_back(static_cast<int32_t>(rows_ - 1));
   if (!request_.constraint) return;
   if (!has_mask_) fill_mask();
-  if (request_.n_logprobs < 0) slice->logit_mask = wanted_;
+  if (request_.n_logprobs < 0 && slice->logits.size() == 1) slice->logit_mask = wanted_;
 }
 
 void Running::clear_tree() {
