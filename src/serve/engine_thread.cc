@@ -3,6 +3,7 @@
 #include "serve/engine_thread.h"
 
 #include <map>
+#include <utility>
 
 namespace decant {
 
@@ -62,10 +63,16 @@ void EngineThread::work() {
   std::map<RequestId, RequestId> in_scheduler;  // those that were handed out, and the scheduler's
   std::vector<Order> orders;
   bool idle = true;
+  int ended = 0;  // since the last look at the inbox
+  const auto settle = [&] {
+    stats_ = scheduler.stats();
+    unfinished_ -= std::exchange(ended, 0);
+    if (unfinished_ == 0) idle_.notify_all();
+  };
   while (true) {
     {
       std::unique_lock lock(mutex_);
-      stats_ = scheduler.stats();
+      settle();
       if (idle) wake_.wait(lock, [&] { return stopping_ || !inbox_.empty(); });
       orders.swap(inbox_);
       if (stopping_) break;
@@ -78,11 +85,10 @@ void EngineThread::work() {
         continue;
       }
       auto done = std::move(order.request.on_done);
-      order.request.on_done = [this, &in_scheduler, id = order.id, done = std::move(done)](GenerateResult result) {
+      order.request.on_done = [&in_scheduler, &ended, id = order.id, done = std::move(done)](GenerateResult result) {
         in_scheduler.erase(id);
         if (done) done(std::move(result));
-        const std::lock_guard lock(mutex_);
-        if (--unfinished_ == 0) idle_.notify_all();
+        ++ended;
       };
       // A request that ends at once is gone when add() returns.
       in_scheduler[order.id] = 0;
@@ -101,12 +107,10 @@ void EngineThread::work() {
       result.finish = FinishReason::kCancelled;
       order.request.on_done(std::move(result));
     }
-    const std::lock_guard lock(mutex_);
-    --unfinished_;
+    ++ended;
   }
   const std::lock_guard lock(mutex_);
-  stats_ = scheduler.stats();
-  idle_.notify_all();
+  settle();
 }
 
 }  // namespace decant
