@@ -136,7 +136,7 @@ namespace {
 
 // What --draft auto stands for where this machine was not measured: it learns as it goes, and stays away where it does
 // not pay.
-constexpr std::string_view kUntuned = "sam";
+constexpr std::string_view kUntuned = "lookup";
 
 // The profile of this model on this machine, if it was measured; a file that is broken is named and not used.
 std::optional<DraftProfile> find_profile(const Session& session, uint64_t vocabulary) {
