@@ -151,6 +151,7 @@ class Comparison {
     DECANT_TRY(const std::vector<ComparedMethod> methods, make_methods());
     ComparisonOptions options{.max_tokens = task_.answer.predict,
                               .draft_nodes = task_.choices.draft_nodes,
+                              .all_guesses = task_.choices.all_guesses,
                               .reset_state = task_.choices.reset_state};
     DECANT_TRY(options.sampler, sampler_options(task_.answer, session_));
     seed_ = options.sampler.seed;
@@ -317,6 +318,7 @@ class Comparison {
             {"seed", task_.answer.sampler.temperature > 0 ? Json(seed_) : Json(nullptr)},
             {"chat_template", prompter_.chat ? Json(prompter_.chat->name()) : Json(nullptr)},
             {"draft_nodes", task_.choices.draft_nodes},
+            {"all_guesses", task_.choices.all_guesses},
             {"reset_state", task_.choices.reset_state},
             {"warm_up_tokens", ComparisonOptions().warm_up},
             {"threads", session_.device->threads()},

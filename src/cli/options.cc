@@ -689,6 +689,9 @@ void add_comparison(Adder& add, ComparisonChoices* c, const std::string& of) {
       });
   add.integer("--draft-nodes", &c->draft_nodes, 0, 1024,
               of + "guesses of a step at most; 0: as many as a method wants");
+  add.flag("--all-guesses", &c->all_guesses,
+           of + "verify all guesses, those too that cost more time than they save: what a method's trees are worth by "
+                "themselves, as papers count it");
   add.flag("--reset-state", &c->reset_state, of + "drafts forget what they have learned between questions, or prompts");
   add.group("Output").value("--chart", "FILE",
                             of + "draw the speed-ups: NAME.svg, or NAME.html with tables and settings",
@@ -1020,8 +1023,9 @@ std::function<Result<Command>()> define_eval(Adder& add) {
       if (o->answer.predict < 0) o->answer.predict = 256;
       if (app->count("--temp") == 0) o->answer.sampler.temperature = 0;
     } else if (o->comparison.methods || o->comparison.draft_nodes > 0 || o->comparison.reset_state ||
-               !o->comparison.chart.empty()) {
-      return Status::invalid_argument("--methods, --draft-nodes, --reset-state and --chart are for spec-bench");
+               o->comparison.all_guesses || !o->comparison.chart.empty()) {
+      return Status::invalid_argument(
+          "--methods, --draft-nodes, --all-guesses, --reset-state and --chart are for spec-bench");
     }
     if (o->schema.property_order && o->what != "jsonschemabench" && o->what != "schema-walk") {
       return Status::invalid_argument(

@@ -121,6 +121,7 @@ struct MethodChoice {
 struct ComparisonChoices {
   std::optional<std::vector<MethodChoice>> methods;  // --methods, without plain; none: all that need no files
   int draft_nodes = 0;                               // --draft-nodes; 0: as many as a method wants
+  bool all_guesses = false;                          // --all-guesses
   bool reset_state = false;                          // --reset-state: drafts forget between questions
   std::string chart;                                 // --chart: an .svg or .html file, or ""
 };

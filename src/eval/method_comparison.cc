@@ -80,6 +80,7 @@ class Contestant {
     request.draft = draft_;
     request.verifier = method_.verifier;
     request.draft_nodes = options_.draft_nodes;
+    request.adapt_draft = !options_.all_guesses;
     request.draft_control = control_;
     StreamDecoder decoder(tokenizer_);
     StopMatcher matcher(options_.stops);

@@ -33,8 +33,9 @@ struct ComparedMethod {
 };
 
 struct ComparisonOptions {
-  int max_tokens = 256;  // of each turn's answer; -1: until it ends or the context is full
-  int draft_nodes = 0;   // guesses of a step; 0: as many as a method wants
+  int max_tokens = 256;      // of each turn's answer; -1: until it ends or the context is full
+  int draft_nodes = 0;       // guesses of a step; 0: as many as a method wants
+  bool all_guesses = false;  // are verified, whatever their time is worth
   // Every question meets a new draft, and nothing measured. Otherwise drafts learn throughout the run.
   bool reset_state = false;
   int warm_up = 64;  // tokens that each method writes first, about something else; not counted

@@ -17,8 +17,8 @@ void prune(const TokenTree& from, const std::function<bool(const TokenTree& from
 // Adds all of `from` that `to` takes.
 void graft(const TokenTree& from, TokenTree* to);
 
-// Adds to `tree`, which is empty, the likeliest nodes (by reach) of the union of both, until it is full. A node of both
-// keeps the higher estimate and its evidence.
+// Adds to `tree` the likeliest nodes (by reach) of the union of both, until it is full; what it has stays. A node of
+// both keeps the higher estimate and its evidence.
 void fuse(const TokenTree& drafted, const TokenTree& retrieved, TokenTree* tree);
 
 }  // namespace decant

@@ -15,7 +15,6 @@
 namespace decant {
 namespace {
 
-constexpr int kGreedyTop = 64;  // of a distribution without draws, the tokens that are looked at
 constexpr int kMaxRows = 512;
 
 uint64_t mix(uint64_t x) {  // SplitMix64's finalizer
@@ -30,8 +29,10 @@ size_t DraftModel::bytes() const {
   return engine->model().weight_bytes() + engine->cache().bytes() + engine->buffer_bytes();
 }
 
-Result<std::shared_ptr<DraftModel>> open_draft_model(const std::string& path, const DraftEnvironment& environment) {
-  if (path.empty()) return Status::invalid_argument("path=FILE names the draft model; it is missing");
+Result<std::shared_ptr<DraftModel>> open_draft_model(const Settings& settings, std::string_view name,
+                                                     const DraftEnvironment& environment) {
+  const std::string& path = settings.text(name);
+  if (path.empty()) return Status::invalid_argument("{}=FILE names the draft model; it is missing", name);
   if (environment.model == nullptr || environment.tokenizer == nullptr) {
     return Status::invalid_argument("a draft model needs its target");
   }
@@ -50,10 +51,10 @@ Result<std::shared_ptr<DraftModel>> open_draft_model(const std::string& path, co
   return draft;
 }
 
-ModelRows::ModelRows(const DraftContext& context, Predictor& predictor, const StepCost& cost, TokenTree& tree,
-                     float temperature)
-    : context_(context), predictor_(predictor), cost_(cost), tree_(tree), temperature_(temperature) {
-  draws_ = context.sampler->options().temperature > 0;
+ModelRows::ModelRows(const DraftContext& context, const DraftRule& rule, const AcceptanceModel* measured,
+                     Predictor& predictor, const StepCost& cost, TokenTree& tree)
+    : context_(context), rule_(rule), measured_(measured), predictor_(predictor), cost_(cost), tree_(tree) {
+  draws_ = context.sampler->options().temperature > 0 && (context.shared_noise || !rule.points);
 }
 
 const SamplerState& ModelRows::state_of(int node) {
@@ -78,7 +79,7 @@ Result<ModelRows::Node*> ModelRows::node_of(int node) {
     DECANT_TRY(n.row, context_.sampler->distribution(logits, state_of(node), position, context_.sample, mask));
   } else {
     // Greedy decoding takes the likeliest token; the tree may want the next ones too.
-    top_tokens(logits, mask, kGreedyTop, &n.row);
+    top_tokens(logits, mask, rule_.most, &n.row);
     if (n.row.empty() || !std::isfinite(n.row.front().logprob)) {
       n.row.clear();
     } else {
@@ -91,23 +92,18 @@ Result<ModelRows::Node*> ModelRows::node_of(int node) {
     for (const TokenLogprob& t : n.row) n.order.push_back({t.token, t.logprob, static_cast<double>(t.logprob)});
     n.complete = true;
   }
-  if (draws_ && temperature_ != 1 && !n.row.empty()) {
+  if (draws_ && rule_.temperature != 1 && !n.row.empty()) {
     double mass = 0;
     float greatest = -INFINITY;
     for (const TokenLogprob& t : n.row) greatest = std::max(greatest, t.logprob);
     for (TokenLogprob& t : n.row) {
-      t.logprob = (t.logprob - greatest) / temperature_;
+      t.logprob = (t.logprob - greatest) / rule_.temperature;
       mass += std::exp(static_cast<double>(t.logprob));
     }
     for (TokenLogprob& t : n.row) t.logprob -= static_cast<float>(std::log(mass));
   }
   n.known = true;
   return &n;
-}
-
-Result<std::span<const TokenLogprob>> ModelRows::distribution(int node) {
-  DECANT_TRY(const Node* n, node_of(node));
-  return std::span<const TokenLogprob>(n->row);
 }
 
 // The first `count` by log-probability plus noise. With the target's noise under the coupled verifier: a token that
@@ -203,9 +199,8 @@ uint16_t ModelRows::evidence(float probability, int rank) const {
 float ModelRows::acceptance(float probability, int rank) const {
   // Before anything is measured: a draft is kept a little less often than it thinks.
   const float guess = std::min(0.9f * probability + (draws_ && rank == 0 ? 0.2f : 0.0f), 0.95f);
-  if (context_.control == nullptr) return guess;
-  return context_.control->acceptance.estimate(
-      static_cast<uint16_t>(tree_.evidence_base() + evidence(probability, rank)), guess);
+  if (measured_ == nullptr) return guess;
+  return measured_->estimate(static_cast<uint16_t>(tree_.evidence_base() + evidence(probability, rank)), guess);
 }
 
 bool ModelRows::pays(double reach, int rows) const {
@@ -218,6 +213,55 @@ bool ModelRows::pays(double reach, int rows) const {
   const double gain = reach * kHope * target.seconds(1);
   const double row = std::max(target.seconds(8) - target.seconds(1), 0.0) / 7;
   return gain > cost_.seconds(rows) + row;
+}
+
+Status ModelTrees::grow(const DraftContext& context, const AcceptanceModel* measured, TokenTree* tree,
+                        const std::function<Status(ModelRows& rows)>& look) {
+  if (context.control != nullptr && !worth_asking(*context.control)) return {};
+  asked_ = true;
+  const size_t fresh = context.tokens.size() - std::min(known_, context.tokens.size());
+  Status status = predictor_.start(context.tokens);
+  // Without room for its own text the draft model is of no help; the target goes on.
+  if (status.code() == Code::kExhausted) return {};
+  DECANT_TRY_STATUS(status);
+  known_ = context.tokens.size();
+  if (fresh <= 2) model_->cost.learn(static_cast<int>(std::max<size_t>(fresh, 1)), predictor_.seconds());
+  spent_ = predictor_.seconds();
+  ModelRows rows(context, rule_, measured, predictor_, model_->cost, *tree);
+  const std::unique_ptr<TreePolicy> policy = policy_->clone();
+  std::vector<int> ran = {kRoot};
+  while (!ran.empty()) {
+    DECANT_TRY(ran, policy->next(ran, rows, tree));
+    if (ran.empty()) break;
+    status = predictor_.run(*tree, ran);
+    if (status.code() == Code::kExhausted) break;
+    DECANT_TRY_STATUS(status);
+    model_->cost.learn(static_cast<int>(ran.size()), predictor_.seconds());
+    spent_ += predictor_.seconds();
+  }
+  return look ? look(rows) : Status();
+}
+
+void ModelTrees::observe(const DraftOutcome& outcome, size_t kept) {
+  if (!asked_) return;
+  asked_ = false;
+  // A failure is met again, and reported, by the next start().
+  if (predictor_.commit(outcome.fresh()).ok()) {
+    // What a step of drafts brings beside what it costs, fading.
+    constexpr double kFade = 0.08;
+    model_->gained += kFade * (static_cast<double>(kept) - model_->gained);
+    model_->spent += kFade * (spent_ - model_->spent);
+    ++model_->asked;
+  }
+}
+
+// Whether drafts have lately brought more than they cost; now and then it is tried again.
+bool ModelTrees::worth_asking(const DraftControl& control) {
+  constexpr int kFirst = 16, kAgain = 48;
+  if (!control.cost.known() || model_->asked < kFirst) return true;
+  // Each token kept saves a step.
+  if (model_->gained * control.cost.seconds(1) > model_->spent) return true;
+  return ++model_->idle % kAgain == 0;
 }
 
 }  // namespace decant

@@ -13,76 +13,23 @@ namespace {
 
 class ModelDrafter final : public Drafter {
  public:
-  ModelDrafter(std::shared_ptr<DraftModel> model, std::unique_ptr<TreePolicy> policy, float temperature)
-      : model_(std::move(model)),
-        policy_(std::move(policy)),
-        predictor_(model_->engine, model_->map),
-        temperature_(temperature) {}
-
+  ModelDrafter(std::shared_ptr<DraftModel> model, std::unique_ptr<TreePolicy> policy, const DraftRule& rule)
+      : trees_(std::move(model), std::move(policy), rule) {}
   Status propose(const DraftContext& context, TokenTree* tree) override {
-    if (context.control != nullptr && !worth_asking(*context.control)) return {};
-    asked_ = true;
-    const size_t fresh = context.tokens.size() - std::min(known_, context.tokens.size());
-    Status status = predictor_.start(context.tokens);
-    // Without room for its own text the draft model is of no help; the target goes on.
-    if (status.code() == Code::kExhausted) return {};
-    DECANT_TRY_STATUS(status);
-    known_ = context.tokens.size();
-    if (fresh <= 2) model_->cost.learn(static_cast<int>(std::max<size_t>(fresh, 1)), predictor_.seconds());
-    spent_ = predictor_.seconds();
-    ModelRows rows(context, predictor_, model_->cost, *tree, temperature_);
-    const std::unique_ptr<TreePolicy> policy = policy_->clone();
-    std::vector<int> ran = {kRoot};
-    while (!ran.empty()) {
-      DECANT_TRY(ran, policy->next(ran, rows, tree));
-      if (ran.empty()) break;
-      status = predictor_.run(*tree, ran);
-      if (status.code() == Code::kExhausted) break;
-      DECANT_TRY_STATUS(status);
-      model_->cost.learn(static_cast<int>(ran.size()), predictor_.seconds());
-      spent_ += predictor_.seconds();
-    }
-    return {};
+    return trees_.grow(context, context.control != nullptr ? &context.control->acceptance : nullptr, tree);
   }
-
-  void observe(const DraftOutcome& outcome) override {
-    if (!asked_) return;
-    asked_ = false;
-    // A failure is met again, and reported, by the next start().
-    if (predictor_.commit(outcome.fresh()).ok()) {
-      // What a step of drafts brings beside what it costs, fading.
-      constexpr double kFade = 0.08;
-      model_->gained += kFade * (static_cast<double>(outcome.path().size()) - model_->gained);
-      model_->spent += kFade * (spent_ - model_->spent);
-      ++model_->asked;
-    }
-  }
+  void observe(const DraftOutcome& outcome) override { trees_.observe(outcome, outcome.path().size()); }
 
  private:
-  // Whether drafts have lately brought more than they cost; now and then it is tried again.
-  bool worth_asking(const DraftControl& control) {
-    constexpr int kFirst = 16, kAgain = 48;
-    if (!control.cost.known() || model_->asked < kFirst) return true;
-    // Each token kept saves a step.
-    if (model_->gained * control.cost.seconds(1) > model_->spent) return true;
-    return ++model_->idle % kAgain == 0;
-  }
-
-  std::shared_ptr<DraftModel> model_;
-  std::unique_ptr<TreePolicy> policy_;
-  Predictor predictor_;
-  float temperature_;
-  size_t known_ = 0;
-  bool asked_ = false;
-  double spent_ = 0;
+  ModelTrees trees_;
 };
 
 class ModelMethod final : public DraftMethod {
  public:
-  ModelMethod(std::shared_ptr<DraftModel> model, std::unique_ptr<TreePolicy> policy, float temperature)
-      : model_(std::move(model)), policy_(std::move(policy)), temperature_(temperature) {}
+  ModelMethod(std::shared_ptr<DraftModel> model, std::unique_ptr<TreePolicy> policy, const DraftRule& rule)
+      : model_(std::move(model)), policy_(std::move(policy)), rule_(rule) {}
   Result<std::unique_ptr<Drafter>> start(std::span<const TokenId>) override {
-    return std::unique_ptr<Drafter>(new ModelDrafter(model_, policy_->clone(), temperature_));
+    return std::unique_ptr<Drafter>(new ModelDrafter(model_, policy_->clone(), rule_));
   }
   int max_nodes() const override { return policy_->max_nodes(); }
   int max_depth() const override { return policy_->max_depth(); }
@@ -93,7 +40,7 @@ class ModelMethod final : public DraftMethod {
  private:
   std::shared_ptr<DraftModel> model_;
   std::unique_ptr<TreePolicy> policy_;
-  float temperature_;
+  DraftRule rule_;
 };
 
 Result<std::unique_ptr<TreePolicy>> make_policy(const Settings& s) {
@@ -135,9 +82,9 @@ DrafterInfo model_drafter() {
                        {"temperature", Kind::kReal, "1", 0.05, 10, "", "of the draft, on top of the target's"}},
           .make = [](const Settings& s, const DraftEnvironment& environment) -> Result<std::shared_ptr<DraftMethod>> {
             DECANT_TRY(std::unique_ptr<TreePolicy> policy, make_policy(s));
-            DECANT_TRY(std::shared_ptr<DraftModel> model, open_draft_model(s.text("path"), environment));
-            return std::shared_ptr<DraftMethod>(
-                new ModelMethod(std::move(model), std::move(policy), static_cast<float>(s.real("temperature"))));
+            DECANT_TRY(std::shared_ptr<DraftModel> model, open_draft_model(s, "path", environment));
+            return std::shared_ptr<DraftMethod>(new ModelMethod(
+                std::move(model), std::move(policy), {.temperature = static_cast<float>(s.real("temperature"))}));
           }};
 }
 
