@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "base/hash.h"
 #include "constrain/alignment.h"
 #include "fuzz/alignment_seed.h"
 

@@ -10,16 +10,13 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "base/hash.h"
 #include "base/spec.h"
 #include "cli/constraint.h"
 #include "engine/align.h"
 
 namespace decant::cli {
 namespace {
-
-std::span<const uint8_t> bytes_of(std::string_view text) {
-  return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
-}
 
 Json number(double x) { return std::isfinite(x) ? Json(x) : Json(nullptr); }
 
@@ -123,12 +120,12 @@ std::string grammar_text(const ConstraintOptions& c) {
 
 // The key's fields that the session and the constraint decide.
 std::vector<std::pair<std::string, std::string>> alignment_key(const Tokenizer& tokenizer, const std::string& grammar) {
-  uint64_t hash = fnv1a({});
+  uint64_t hash = kFnvStart;
   for (TokenId t = 0; t < tokenizer.vocab_size(); ++t) {
     const std::string_view piece = tokenizer.piece(t, true);
     const auto size = static_cast<uint32_t>(piece.size());
-    hash = fnv1a(bytes_of({reinterpret_cast<const char*>(&size), sizeof(size)}), hash);
-    hash = fnv1a(bytes_of(piece), hash);
+    hash = fnv1a({reinterpret_cast<const char*>(&size), sizeof(size)}, hash);
+    hash = fnv1a(piece, hash);
   }
   return {{"tokenizer", fmt::format("{} tokens, {:016x}", tokenizer.vocab_size(), hash)}, {"grammar", grammar}};
 }

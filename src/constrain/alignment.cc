@@ -35,11 +35,6 @@ void WideSum::add(double x) {
   low_ -= high_ - sum;
 }
 
-uint64_t fnv1a(std::span<const uint8_t> bytes, uint64_t state) {
-  for (const uint8_t b : bytes) state = (state ^ b) * 0x100000001b3u;
-  return state;
-}
-
 // ---- The trie.
 
 AlignmentTrie::AlignmentTrie(size_t max_nodes) : nodes_(1), max_nodes_(std::max<size_t>(max_nodes, 1)) {}

@@ -69,9 +69,6 @@ struct AlignmentKey {
   std::vector<std::pair<std::string, std::string>> fields;
 };
 
-// 64 bits of FNV-1a, for keys and checksums: tells files apart, resists nobody.
-uint64_t fnv1a(std::span<const uint8_t> bytes, uint64_t state = 0xcbf29ce484222325u);
-
 class AlignmentWalk;
 
 // The bounds. Logarithms are natural; log c reaches far below the smallest double. Thread-compatible.

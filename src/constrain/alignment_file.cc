@@ -7,10 +7,11 @@
 // P, the unvisited mass in two parts, P of the end (f64). A parent comes before its children. Bounds are not in the
 // file.
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <cstring>
 
+#include "base/bytes.h"
+#include "base/hash.h"
 #include "base/mapped_file.h"
 #include "base/printable.h"
 #include "constrain/alignment.h"
@@ -18,25 +19,12 @@
 namespace decant {
 namespace {
 
-static_assert(std::endian::native == std::endian::little);
-
 constexpr std::string_view kMagic = "dcntalgn";
 constexpr uint32_t kVersion = 1;
 constexpr size_t kHeader = 8 + 4 + 4 + 8;
 constexpr size_t kNodeBytes = 4 * 4 + 4 * 8;
 constexpr uint32_t kMaxFields = 64;
 constexpr double kSlack = 1e-9;  // sums of probabilities may exceed 1 by rounding
-
-template <typename T>
-void put(std::string* out, T value) {
-  char bytes[sizeof(T)];
-  std::memcpy(bytes, &value, sizeof(T));
-  out->append(bytes, sizeof(T));
-}
-
-std::span<const uint8_t> bytes_of(std::string_view text) {
-  return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
-}
 
 class Reader {
  public:
@@ -91,31 +79,31 @@ Status check_key(const std::string& name, const AlignmentKey& want, const Alignm
 
 std::string AlignmentTrie::serialize(const AlignmentKey& key) const {
   std::string body;
-  put(&body, static_cast<uint32_t>(key.fields.size()));
+  append_value(&body, static_cast<uint32_t>(key.fields.size()));
   for (const auto& [field, value] : key.fields) {
     for (const std::string& text : {field, value}) {
-      put(&body, static_cast<uint32_t>(text.size()));
+      append_value(&body, static_cast<uint32_t>(text.size()));
       body += text;
     }
   }
-  put(&body, attempts_);
-  put(&body, accepted_);
-  put(&body, static_cast<uint64_t>(nodes_.size()));
+  append_value(&body, attempts_);
+  append_value(&body, accepted_);
+  append_value(&body, static_cast<uint64_t>(nodes_.size()));
   body.reserve(body.size() + nodes_.size() * kNodeBytes);
   for (const Node& n : nodes_) {
-    put(&body, n.token);
-    put(&body, n.parent);
-    put(&body, n.unvisited_count);
-    put(&body, uint32_t{n.expanded});
-    put(&body, n.log_p);
-    put(&body, n.unvisited_high);
-    put(&body, n.unvisited_low);
-    put(&body, n.end);
+    append_value(&body, n.token);
+    append_value(&body, n.parent);
+    append_value(&body, n.unvisited_count);
+    append_value(&body, uint32_t{n.expanded});
+    append_value(&body, n.log_p);
+    append_value(&body, n.unvisited_high);
+    append_value(&body, n.unvisited_low);
+    append_value(&body, n.end);
   }
   std::string out(kMagic);
-  put(&out, kVersion);
-  put(&out, uint32_t{0});
-  put(&out, fnv1a(bytes_of(body)));
+  append_value(&out, kVersion);
+  append_value(&out, uint32_t{0});
+  append_value(&out, fnv1a(body));
   return out + body;
 }
 

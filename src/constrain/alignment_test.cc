@@ -11,6 +11,8 @@
 #include <optional>
 #include <set>
 
+#include "base/bytes.h"
+#include "base/hash.h"
 #include "base/mapped_file.h"
 #include "base/rng.h"
 
@@ -532,10 +534,6 @@ TEST(Alignment, AFullTrieStaysSound) {
 }
 
 // ---- Files.
-
-std::span<const uint8_t> bytes_of(const std::string& text) {
-  return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
-}
 
 const AlignmentKey kKey = {{{"model", "m"}, {"grammar", std::string(300, 'g')}, {"budget", "7"}}};
 

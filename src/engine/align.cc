@@ -8,6 +8,7 @@
 #include <list>
 #include <unordered_map>
 
+#include "base/hash.h"
 #include "base/rng.h"
 
 namespace decant {
@@ -15,7 +16,7 @@ namespace {
 
 template <typename T>
 uint64_t hash_of(std::span<const T> values) {
-  return fnv1a({reinterpret_cast<const uint8_t*>(values.data()), values.size_bytes()});
+  return fnv1a({reinterpret_cast<const char*>(values.data()), values.size_bytes()});
 }
 
 // Uniform in (0, 1) with all of a double's bits.

@@ -9,35 +9,18 @@
 #include <map>
 
 #include "constrain/schema_constraint.h"
-#include "formats/gguf.h"
-#include "testing/tiny_model.h"
-#include "text/tokenizer.h"
+#include "engine/test_util.h"
 
 namespace decant {
 namespace {
 
 using Text = std::vector<TokenId>;
 
-class AlignTest : public ::testing::Test {
+class AlignTest : public engine_testing::TinyModelTest {
  protected:
   void SetUp() override {
-    bytes_ = testing::make_tiny_model({}).serialize();
-    auto file = GgufFile::parse(bytes_, "tiny.gguf");
-    ASSERT_TRUE(file.ok());
-    device_ = *make_cpu_device(1);
-    auto model = Model::load(*file, *device_);
-    ASSERT_TRUE(model.ok()) << model.status().message();
-    model_ = *model;
-    auto tokenizer = Tokenizer::from_gguf(*file);
-    ASSERT_TRUE(tokenizer.ok());
-    vocabulary_ = std::make_shared<const JsonVocabulary>(std::make_shared<const TokenTrie>(**tokenizer));
     open({.context = 512, .max_rows = 64});
-  }
-
-  void open(const EngineOptions& options) {
-    auto engine = Engine::create(model_, options);
-    ASSERT_TRUE(engine.ok());
-    engine_ = *std::move(engine);
+    vocabulary_ = std::make_shared<const JsonVocabulary>(std::make_shared<const TokenTrie>(*tokenizer_));
   }
 
   std::shared_ptr<Constraint> schema(const std::string& text) {
@@ -93,11 +76,7 @@ class AlignTest : public ::testing::Test {
     return sum;
   }
 
-  std::vector<uint8_t> bytes_;
-  std::unique_ptr<Device> device_;
-  std::shared_ptr<const Model> model_;
   std::shared_ptr<const JsonVocabulary> vocabulary_;
-  std::unique_ptr<Engine> engine_;
 };
 
 TEST_F(AlignTest, ExploringScoresEveryTextAsOnePassOverItDoes) {
@@ -178,7 +157,7 @@ TEST_F(AlignTest, CachesAndChunksChangeNothing) {
   std::vector<std::string> files;
   for (const auto& [row_bytes, max_rows] :
        std::vector<std::pair<size_t, int>>{{size_t{1} << 26, 64}, {0, 64}, {0, 2}}) {
-    open({.context = 512, .max_rows = max_rows});
+    reopen({.context = 512, .max_rows = max_rows});
     AlignOptions options{.mode = AlignMode::kAsap, .batch = 3};
     options.row_bytes = row_bytes;
     const auto made = sampler(r, options);

@@ -8,31 +8,16 @@
 
 #include "constrain/compile.h"
 #include "engine/generate.h"
-#include "formats/gguf.h"
-#include "testing/tiny_model.h"
+#include "engine/test_util.h"
 
 namespace decant {
 namespace {
 
 using Kind = ConstraintSpec::Kind;
 
-class ConstraintTest : public ::testing::Test {
+class ConstraintTest : public engine_testing::TinyModelTest {
  protected:
-  void SetUp() override {
-    bytes_ = testing::make_tiny_model({}).serialize();
-    device_ = *make_cpu_device(1);
-    const auto file = GgufFile::parse(bytes_, "tiny.gguf");
-    ASSERT_TRUE(file.ok());
-    model_ = *Model::load(*file, *device_);
-    engine_ = *Engine::create(model_, {.context = 512, .max_rows = 16});
-    texts_.resize(static_cast<size_t>(model_->config().vocab_size));
-    for (size_t i = 10; i < 10 + 95; ++i) texts_[i] = std::string(1, static_cast<char>(' ' + (i - 10)));
-    const char* const longer[] = {"hello", "hell", "lo wor", "ld",   "he",  "llo", " world",
-                                  "ab",    "aaaa", "12",     "\", ", "{\"", "\": "};
-    for (size_t i = 0; i < std::size(longer); ++i) texts_[120 + i] = longer[i];
-    const std::vector<std::string_view> views(texts_.begin(), texts_.end());
-    vocabulary_ = std::make_shared<const JsonVocabulary>(std::make_shared<const TokenTrie>(views));
-  }
+  void SetUp() override { open({.context = 512, .max_rows = 16}); }
 
   std::shared_ptr<Constraint> constraint(Kind kind, const std::string& text) {
     auto made = compile_constraint({.kind = kind, .text = text, .name = "test"}, vocabulary_);
@@ -59,12 +44,9 @@ class ConstraintTest : public ::testing::Test {
     return text;
   }
 
-  std::vector<uint8_t> bytes_;
-  std::unique_ptr<Device> device_;
-  std::shared_ptr<const Model> model_;
-  std::unique_ptr<Engine> engine_;
-  std::vector<std::string> texts_;
-  std::shared_ptr<const JsonVocabulary> vocabulary_;
+  const std::vector<std::string> texts_ = engine_testing::letter_texts(
+      {"hello", "hell", "lo wor", "ld", "he", "llo", " world", "ab", "aaaa", "12", "\", ", "{\"", "\": "});
+  const std::shared_ptr<const JsonVocabulary> vocabulary_ = engine_testing::vocabulary_of(texts_);
 };
 
 // Log-probabilities are of the whole vocabulary; without them only the logits are computed that a mask allows.

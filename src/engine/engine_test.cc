@@ -8,32 +8,14 @@
 #include <limits>
 
 #include "engine/generate.h"
-#include "formats/gguf.h"
-#include "testing/tiny_model.h"
+#include "engine/test_util.h"
 
 namespace decant {
 namespace {
 
-class EngineTest : public ::testing::Test {
+class EngineTest : public engine_testing::TinyModelTest {
  protected:
   void SetUp() override { open({.context = 256, .max_rows = 128}); }
-
-  void open(const EngineOptions& options, const testing::TinyModelSpec& spec = {}) {
-    engine_.reset();
-    model_.reset();
-    bytes_ = testing::make_tiny_model(spec).serialize();
-    auto device = make_cpu_device(1);
-    ASSERT_TRUE(device.ok());
-    device_ = std::move(device).value();
-    auto file = GgufFile::parse(bytes_, "tiny.gguf");
-    ASSERT_TRUE(file.ok()) << file.status().message();
-    auto model = Model::load(*file, *device_);
-    ASSERT_TRUE(model.ok()) << model.status().message();
-    model_ = std::move(model).value();
-    auto engine = Engine::create(model_, options);
-    ASSERT_TRUE(engine.ok()) << engine.status().message();
-    engine_ = std::move(engine).value();
-  }
 
   void expect_refused(const Slice& slice, Code code, const std::string& part, LayerRange layers = {}) {
     const int free_pages = engine_->cache().free_pages();
@@ -48,10 +30,6 @@ class EngineTest : public ::testing::Test {
     return {row.begin(), row.end()};
   }
 
-  std::vector<uint8_t> bytes_;
-  std::unique_ptr<Device> device_;
-  std::shared_ptr<const Model> model_;
-  std::unique_ptr<Engine> engine_;
   StepOutput out_;
 };
 

@@ -6,9 +6,7 @@
 
 #include <cmath>
 
-#include "formats/gguf.h"
-#include "kernels/device.h"
-#include "testing/tiny_model.h"
+#include "engine/test_util.h"
 
 namespace decant {
 namespace {
@@ -169,16 +167,10 @@ class Follower final : public DraftMethod {
   };
 };
 
-class CompareTest : public ::testing::Test {
+class CompareTest : public engine_testing::TinyModelTest {
  protected:
   void SetUp() override {
-    bytes_ = testing::make_tiny_model({}).serialize();
-    device_ = *make_cpu_device(1);
-    const auto file = GgufFile::parse(bytes_, "tiny.gguf");
-    ASSERT_TRUE(file.ok());
-    model_ = *Model::load(*file, *device_);
-    engine_ = *Engine::create(model_, {.context = 256, .max_rows = 32});
-    tokenizer_ = *Tokenizer::from_gguf(*file);
+    open({.context = 256, .max_rows = 32});
     options_.max_tokens = 24;
     options_.sampler.temperature = 0;
     options_.encode = [this](const std::vector<ChatMessage>& messages) {
@@ -202,11 +194,6 @@ class CompareTest : public ::testing::Test {
     return compare_methods(*engine_, *tokenizer_, questions_, {&follower, 1}, options_, progress);
   }
 
-  std::vector<uint8_t> bytes_;
-  std::unique_ptr<Device> device_;
-  std::shared_ptr<const Model> model_;
-  std::unique_ptr<Engine> engine_;
-  std::shared_ptr<const Tokenizer> tokenizer_;
   ComparisonOptions options_;
   std::vector<Question> questions_;
   std::vector<std::vector<ChatMessage>> prompts_;

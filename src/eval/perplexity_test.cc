@@ -6,25 +6,15 @@
 
 #include <cmath>
 
-#include "formats/gguf.h"
-#include "testing/tiny_model.h"
+#include "engine/test_util.h"
 
 namespace decant {
 namespace {
 
-class PerplexityTest : public ::testing::Test {
+class PerplexityTest : public engine_testing::TinyModelTest {
  protected:
   void SetUp() override {
-    const std::vector<uint8_t> bytes = testing::make_tiny_model({}).serialize();
-    auto device = make_cpu_device(1);
-    ASSERT_TRUE(device.ok());
-    device_ = std::move(device).value();
-    auto file = GgufFile::parse(bytes, "tiny.gguf");
-    ASSERT_TRUE(file.ok()) << file.status().message();
-    auto model = Model::load(*file, *device_);
-    ASSERT_TRUE(model.ok()) << model.status().message();
-    model_ = std::move(model).value();
-    engine_ = engine({.context = 64, .max_rows = 64});
+    open({.context = 64, .max_rows = 64});
     for (int i = 0; i < 61; ++i) tokens_.push_back(3 + (i * i * 7 + i) % 256);
   }
 
@@ -57,9 +47,6 @@ class PerplexityTest : public ::testing::Test {
     return nll;
   }
 
-  std::unique_ptr<Device> device_;
-  std::shared_ptr<const Model> model_;
-  std::unique_ptr<Engine> engine_;
   std::vector<TokenId> tokens_;
 };
 

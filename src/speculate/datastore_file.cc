@@ -7,6 +7,7 @@
 #include <cstring>
 #include <limits>
 
+#include "base/hash.h"
 #include "speculate/suffix_array.h"
 
 namespace decant {
@@ -14,7 +15,6 @@ namespace {
 
 constexpr std::array<char, 8> kMagic = {'D', 'E', 'C', 'A', 'N', 'T', 'D', 'S'};
 constexpr uint64_t kHeaderBytes = Datastore::kHeaderBytes;
-constexpr uint64_t kHashStart = 0xCBF29CE484222325u;
 constexpr size_t kCheckedTokens = 64;  // of two neighbours in the suffix array
 constexpr const char* kRemedy = "build it again with `decant datastore build`";
 
@@ -27,11 +27,11 @@ struct Header {
 static_assert(sizeof(Header) == kHeaderBytes);
 
 // FNV-1a over words of 8 bytes, the last one filled with zeros.
-uint64_t hash_bytes(std::span<const uint8_t> bytes, uint64_t hash = kHashStart) {
+uint64_t hash_bytes(std::span<const uint8_t> bytes, uint64_t hash = kFnvStart) {
   for (size_t i = 0; i < bytes.size(); i += 8) {
     uint64_t word = 0;
     std::memcpy(&word, bytes.data() + i, std::min<size_t>(8, bytes.size() - i));
-    hash = (hash ^ word) * 0x100000001B3u;
+    hash = (hash ^ word) * kFnvPrime;
     hash ^= hash >> 32;
   }
   return hash;

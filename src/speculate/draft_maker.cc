@@ -7,6 +7,8 @@
 #include <limits>
 #include <queue>
 
+#include "base/hash.h"
+
 namespace decant {
 namespace {
 
@@ -17,10 +19,7 @@ constexpr float kUnseen = 0.3f;
 constexpr float kLeastReach = 0.002f;
 
 uint64_t next_random(uint64_t* state) {  // SplitMix64
-  uint64_t z = (*state += 0x9E3779B97F4A7C15u);
-  z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
-  z = (z ^ z >> 27) * 0x94D049BB133111EBu;
-  return z ^ z >> 31;
+  return mix_bits(*state += 0x9E3779B97F4A7C15u);
 }
 
 float total_of(std::span<const Successor> row) {

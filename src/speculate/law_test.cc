@@ -26,10 +26,9 @@
 
 #include "constrain/compile.h"
 #include "engine/generate.h"
-#include "formats/gguf.h"
+#include "engine/test_util.h"
 #include "speculate/node_rule.h"
 #include "speculate/registry.h"
-#include "testing/tiny_model.h"
 
 namespace decant {
 namespace {
@@ -219,23 +218,11 @@ class Careless final : public NodeRule {
   double often_;
 };
 
-class LawTest : public ::testing::Test {
+class LawTest : public engine_testing::TinyModelTest {
  protected:
   void SetUp() override {
-    bytes_ = testing::make_tiny_model(
-                 {.hidden = 32, .layers = 1, .heads = 1, .kv_heads = 1, .ffn = 32, .types = {DType::kF32}})
-                 .serialize();
-    device_ = *make_cpu_device(1);
-    const auto file = GgufFile::parse(bytes_, "tiny.gguf");
-    ASSERT_TRUE(file.ok());
-    const auto model = Model::load(*file, *device_);
-    ASSERT_TRUE(model.ok()) << model.status().message();
-    model_ = *model;
-    engine_ = *Engine::create(model_, {.context = 64 * (kBatch + 1), .max_rows = 10 * kBatch});
-    texts_.resize(static_cast<size_t>(model_->config().vocab_size));
-    for (size_t i = 0; i < 95; ++i) texts_[10 + i] = std::string(1, static_cast<char>(' ' + i));
-    const std::vector<std::string_view> views(texts_.begin(), texts_.end());
-    vocabulary_ = std::make_shared<const JsonVocabulary>(std::make_shared<const TokenTrie>(views));
+    open({.context = 64 * (kBatch + 1), .max_rows = 10 * kBatch},
+         {.hidden = 32, .layers = 1, .heads = 1, .kv_heads = 1, .ffn = 32, .types = {DType::kF32}});
   }
 
   // Settings whose distributions have two to four tokens.
@@ -424,12 +411,8 @@ class LawTest : public ::testing::Test {
                name, counts.drift(), counts.places, drift_bound(counts.places), worst_, counts.tokens / counts.steps);
   }
 
-  std::vector<uint8_t> bytes_;
-  std::unique_ptr<Device> device_;
-  std::shared_ptr<const Model> model_;
-  std::unique_ptr<Engine> engine_;
-  std::vector<std::string> texts_;
-  std::shared_ptr<const JsonVocabulary> vocabulary_;
+  const std::shared_ptr<const JsonVocabulary> vocabulary_ =
+      engine_testing::vocabulary_of(engine_testing::letter_texts());
   double worst_ = 0;
 };
 

@@ -7,10 +7,9 @@
 
 #include "constrain/compile.h"
 #include "engine/generate.h"
-#include "formats/gguf.h"
+#include "engine/test_util.h"
 #include "speculate/datastore_file.h"
 #include "speculate/registry.h"
-#include "testing/tiny_model.h"
 
 namespace decant {
 namespace {
@@ -55,20 +54,9 @@ class Oracle final : public DraftMethod {
   uint32_t seed_;
 };
 
-class LoopTest : public ::testing::Test {
+class LoopTest : public engine_testing::TinyModelTest {
  protected:
-  void SetUp() override {
-    bytes_ = testing::make_tiny_model({}).serialize();
-    device_ = *make_cpu_device(1);
-    const auto file = GgufFile::parse(bytes_, "tiny.gguf");
-    ASSERT_TRUE(file.ok());
-    model_ = *Model::load(*file, *device_);
-    engine_ = *Engine::create(model_, {.context = 512, .max_rows = 32});
-    texts_.resize(static_cast<size_t>(model_->config().vocab_size));
-    for (size_t i = 10; i < 10 + 95; ++i) texts_[i] = std::string(1, static_cast<char>(' ' + (i - 10)));
-    const std::vector<std::string_view> views(texts_.begin(), texts_.end());
-    vocabulary_ = std::make_shared<const JsonVocabulary>(std::make_shared<const TokenTrie>(views));
-  }
+  void SetUp() override { open({.context = 512, .max_rows = 32}); }
   GenerateRequest request(float temperature, uint64_t seed, int max_tokens = 60) const {
     GenerateRequest r;
     r.prompt = {5, 6, 7, 5, 6, 7, 9};
@@ -117,12 +105,8 @@ class LoopTest : public ::testing::Test {
     }
   }
 
-  std::vector<uint8_t> bytes_;
-  std::unique_ptr<Device> device_;
-  std::shared_ptr<const Model> model_;
-  std::unique_ptr<Engine> engine_;
-  std::vector<std::string> texts_;
-  std::shared_ptr<const JsonVocabulary> vocabulary_;
+  const std::shared_ptr<const JsonVocabulary> vocabulary_ =
+      engine_testing::vocabulary_of(engine_testing::letter_texts());
 };
 
 TEST_F(LoopTest, GreedyTextIsThatOfPlainDecoding) { expect_same(request(0, 0)); }

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <numbers>
 
+#include "base/hash.h"
 #include "base/rng.h"
 #include "model/checkpoint.h"
 #include "speculate/top_tokens.h"
@@ -16,12 +17,6 @@ namespace decant {
 namespace {
 
 constexpr int kMaxRows = 512;
-
-uint64_t mix(uint64_t x) {  // SplitMix64's finalizer
-  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
-  x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
-  return x ^ (x >> 31);
-}
 
 }  // namespace
 
@@ -111,14 +106,15 @@ Result<ModelRows::Node*> ModelRows::node_of(int node) {
 void ModelRows::sort(int node, int count, Node* n) {
   if (n->complete || static_cast<int>(n->order.size()) >= count) return;
   const auto position = static_cast<uint32_t>(static_cast<int>(context_.tokens.size()) + tree_.depth(node));
-  const RngKey key = context_.shared_noise ? RngKey{.seed = context_.sampler->options().seed,
-                                                    .sample = context_.sample,
-                                                    .position = position,
-                                                    .purpose = Purpose::kSample}
-                                           : RngKey{.seed = mix(context_.draw_seed + static_cast<uint64_t>(node + 2)),
-                                                    .sample = context_.sample,
-                                                    .position = position,
-                                                    .purpose = Purpose::kDraft};
+  const RngKey key = context_.shared_noise
+                         ? RngKey{.seed = context_.sampler->options().seed,
+                                  .sample = context_.sample,
+                                  .position = position,
+                                  .purpose = Purpose::kSample}
+                         : RngKey{.seed = mix_bits(context_.draw_seed + static_cast<uint64_t>(node + 2)),
+                                  .sample = context_.sample,
+                                  .position = position,
+                                  .purpose = Purpose::kDraft};
   // Likeliest first, so that most tokens need no noise: it is at most 33 ln 2 (see Sampler::draw).
   constexpr double kNoiseLimit = 33 * std::numbers::ln2 + 1e-3;
   std::vector<TokenLogprob> likely(n->row);
@@ -163,7 +159,7 @@ Result<std::vector<DraftToken>> ModelRows::independent(int node, int count) {
       drawn.push_back(n->order.front());
       continue;
     }
-    const RngKey key{.seed = mix(context_.draw_seed + static_cast<uint64_t>(node + 2)),
+    const RngKey key{.seed = mix_bits(context_.draw_seed + static_cast<uint64_t>(node + 2)),
                      .sample = context_.sample,
                      .position = position,
                      .purpose = Purpose::kDraft};

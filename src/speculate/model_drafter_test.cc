@@ -10,12 +10,10 @@
 
 #include "constrain/compile.h"
 #include "engine/generate.h"
-#include "formats/gguf.h"
+#include "engine/test_util.h"
 #include "speculate/predictor.h"
 #include "speculate/registry.h"
 #include "speculate/vocabulary_map.h"
-#include "testing/tiny_model.h"
-#include "text/tokenizer.h"
 
 namespace decant {
 namespace {
@@ -29,18 +27,13 @@ constexpr const char* kTrees[] = {"tree=grow",
                                   "tree=dyspec, nodes=8, temperature=0.6",
                                   "tree=dyspec, nodes=24, threshold=0.05"};
 
-class ModelDrafterTest : public ::testing::Test {
+class ModelDrafterTest : public engine_testing::TinyModelTest {
  protected:
   void SetUp() override {
     folder_ = std::filesystem::temp_directory_path() / fmt::format("decant-draft-{}", ::getpid());
     std::filesystem::create_directories(folder_);
-    device_ = *make_cpu_device(1);
-    const std::string target = write({}, "target.gguf");
-    const auto file = GgufFile::open(target);
-    ASSERT_TRUE(file.ok());
-    tokenizer_ = *Tokenizer::from_gguf(*file);
-    model_ = *Model::load(*file, *device_);
-    engine_ = *Engine::create(model_, {.context = 512, .max_rows = 64});
+    open({.context = 512, .max_rows = 64});
+    write({}, "target.gguf");
     // Like the target in most, so that some drafts are kept.
     testing::TinyModelSpec other;
     other.types = {DType::kQ8_0};
@@ -79,10 +72,6 @@ class ModelDrafterTest : public ::testing::Test {
   GenerateResult run(GenerateRequest r) { return generate(*engine_, {&r, 1}).front(); }
 
   std::filesystem::path folder_;
-  std::unique_ptr<Device> device_;
-  std::shared_ptr<const Tokenizer> tokenizer_;
-  std::shared_ptr<const Model> model_;
-  std::unique_ptr<Engine> engine_;
   std::string draft_;
   DraftEnvironment environment_;
 };

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "base/hash.h"
 #include "base/mapped_file.h"
 #include "base/printable.h"
 #include "base/processor.h"
@@ -30,9 +31,7 @@ bool DraftProfile::fits(const DraftProfile& here) const {
 
 std::string DraftProfile::file_name() const {
   const std::string key = fmt::format("{}|{}|{}|{}|{}", processor, kernels, threads, vocabulary, weight_bytes);
-  uint64_t hash = 0xCBF29CE484222325u;  // FNV-1a
-  for (const char c : key) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001B3u;
-  return fmt::format("{:016x}.json", hash);
+  return fmt::format("{:016x}.json", fnv1a(key));
 }
 
 DraftProfile profile_key(const Engine& engine, uint64_t vocabulary) {

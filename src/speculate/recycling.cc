@@ -9,6 +9,8 @@
 #include <array>
 #include <cstring>
 
+#include "base/bytes.h"
+#include "base/hash.h"
 #include "engine/acceptance.h"
 #include "speculate/methods.h"
 #include "speculate/state_file.h"
@@ -67,12 +69,6 @@ class RowTable {
   uint32_t stamp_ = 0;
 };
 
-uint64_t mix(uint64_t x) {  // SplitMix64's finalizer
-  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
-  x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
-  return x ^ (x >> 31);
-}
-
 // The last tokens of a place, newest first.
 struct Context {
   std::array<TokenId, kMaxOrder> last{};
@@ -89,7 +85,7 @@ struct Context {
   uint64_t key(int order) const {
     uint64_t hash = static_cast<uint64_t>(order);
     for (int i = 0; i < order; ++i) {
-      hash = mix(hash * 0x9E3779B97F4A7C15u + static_cast<uint64_t>(last[static_cast<size_t>(i)]) + 1);
+      hash = mix_bits(hash * 0x9E3779B97F4A7C15u + static_cast<uint64_t>(last[static_cast<size_t>(i)]) + 1);
     }
     return hash | 1;
   }
@@ -332,21 +328,21 @@ class RecyclingMethod final : public DraftMethod {
   // token (i32) and distance (u32) of each successor; oldest first.
   Status save(const std::string& path) const override {
     std::string data;
-    put(&data, static_cast<uint32_t>(matrix_->tables.size()));
-    put(&data, static_cast<uint32_t>(matrix_->k));
+    append_value(&data, static_cast<uint32_t>(matrix_->tables.size()));
+    append_value(&data, static_cast<uint32_t>(matrix_->k));
     for (const RowTable& table : matrix_->tables) {
       std::vector<const Row*> rows;
       for (const Row& row : table.rows()) {
         if (row.key != 0) rows.push_back(&row);
       }
       std::sort(rows.begin(), rows.end(), [](const Row* a, const Row* b) { return a->stamp < b->stamp; });
-      put(&data, static_cast<uint64_t>(rows.size()));
+      append_value(&data, static_cast<uint64_t>(rows.size()));
       for (const Row* row : rows) {
-        put(&data, row->key);
-        put(&data, static_cast<uint32_t>(row->size));
+        append_value(&data, row->key);
+        append_value(&data, static_cast<uint32_t>(row->size));
         for (size_t i = 0; i < row->size; ++i) {
-          put(&data, row->token[i]);
-          put(&data, static_cast<uint32_t>(row->gap[i]));
+          append_value(&data, row->token[i]);
+          append_value(&data, static_cast<uint32_t>(row->gap[i]));
         }
       }
     }
@@ -354,13 +350,6 @@ class RecyclingMethod final : public DraftMethod {
   }
 
  private:
-  template <typename T>
-  static void put(std::string* out, T value) {
-    char bytes[sizeof(T)];
-    std::memcpy(bytes, &value, sizeof(T));
-    out->append(bytes, sizeof(T));
-  }
-
   Status load(const std::string& path) {
     DECANT_TRY(const std::string data, read_state(path, "recycling", vocabulary_));
     std::string_view rest = data;

@@ -10,6 +10,7 @@
 #include <cmath>
 #include <cstdlib>
 
+#include "base/hash.h"
 #include "base/printable.h"
 #include "speculate/methods.h"
 #include "text/tokenizer.h"
@@ -288,11 +289,10 @@ Result<Speculation> make_speculation(std::string_view draft, std::string_view ve
 }
 
 uint64_t vocabulary_hash(const Tokenizer& tokenizer) {
-  uint64_t hash = 0xCBF29CE484222325u;  // FNV-1a
-  const auto add = [&](uint8_t byte) { hash = (hash ^ byte) * 0x100000001B3u; };
+  uint64_t hash = kFnvStart;
   for (TokenId t = 0; t < tokenizer.vocab_size(); ++t) {
-    for (const char c : tokenizer.piece(t, true)) add(static_cast<uint8_t>(c));
-    add(0xFF);  // in no UTF-8 text
+    hash = fnv1a(tokenizer.piece(t, true), hash);
+    hash = fnv1a("\xFF", hash);  // in no UTF-8 text
   }
   return hash;
 }

@@ -2,27 +2,19 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "speculate/state_file.h"
 
-#include <bit>
 #include <cstring>
 
+#include "base/bytes.h"
+#include "base/hash.h"
 #include "base/mapped_file.h"
 #include "base/printable.h"
 
 namespace decant {
 namespace {
 
-static_assert(std::endian::native == std::endian::little);
-
 constexpr std::string_view kMagic = "dcntdrft";
 constexpr uint32_t kVersion = 1;
 constexpr size_t kStart = 8 + 4 + 4 + 8;  // up to what the checksum is of
-
-template <typename T>
-void put(std::string* out, T value) {
-  char bytes[sizeof(T)];
-  std::memcpy(bytes, &value, sizeof(T));
-  out->append(bytes, sizeof(T));
-}
 
 template <typename T>
 T get(std::string_view bytes, size_t at) {
@@ -31,27 +23,21 @@ T get(std::string_view bytes, size_t at) {
   return value;
 }
 
-uint64_t fnv1a(std::string_view bytes) {
-  uint64_t hash = 0xCBF29CE484222325u;
-  for (const char c : bytes) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001B3u;
-  return hash;
-}
-
 }  // namespace
 
 Status write_state(const std::string& path, std::string_view method, uint64_t vocabulary, std::string_view data) {
   std::string rest;
-  put(&rest, vocabulary);
-  put(&rest, static_cast<uint32_t>(method.size()));
+  append_value(&rest, vocabulary);
+  append_value(&rest, static_cast<uint32_t>(method.size()));
   rest += method;
   rest += data;
   std::string head(kMagic);
-  put(&head, kVersion);
-  put(&head, uint32_t{0});
-  put(&head, fnv1a(rest));
+  append_value(&head, kVersion);
+  append_value(&head, uint32_t{0});
+  append_value(&head, fnv1a(rest));
   DECANT_TRY(AtomicFile file, AtomicFile::create(path));
   for (const std::string* part : {&head, &rest}) {
-    DECANT_TRY_STATUS(file.write({reinterpret_cast<const uint8_t*>(part->data()), part->size()}));
+    DECANT_TRY_STATUS(file.write(bytes_of(*part)));
   }
   return file.commit();
 }
