@@ -99,6 +99,19 @@ class CompareTest(ComparisonTest):
             for t in question["turns"]["lookup"]:
                 self.assertLessEqual(t["proposed"], t["steps"])
 
+    def test_all_guesses_are_verified_if_one_says_so(self):
+        report = self.report(*self.compare("--methods", "lookup, recycling(tree=paper)", "--all-guesses"))
+        self.assertIs(report["settings"]["all_guesses"], True)
+        self.check_report(report)
+        proposed = 0
+        for question in report["questions"]:
+            for name in ("lookup", "recycling(tree=paper)"):
+                for t in question["turns"][name]:
+                    self.assertEqual(t["verified"], t["proposed"])
+                    proposed += t["proposed"]
+        self.assertGreater(proposed, 500)
+        self.assertIs(self.report(*self.compare("--methods", "lookup"))["settings"]["all_guesses"], False)
+
     def test_prompts_may_be_json_lines_with_turns_and_categories(self):
         lines = [{"prompt": "abc", "category": "one"}, {"turns": ["abc", "def"], "category": "two", "id": "pair"}]
         report = self.report(*self.compare("--methods", "lookup", prompts=self.write("p.jsonl", "\n".join(map(json.dumps, lines)))))
