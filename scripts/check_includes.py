@@ -51,6 +51,7 @@ LIBRARIES = {
     "CLI/": "CLI11::CLI11",
     "curl/": "CURL::libcurl",
     "openssl/": "OpenSSL::Crypto",
+    "boost/": "Boost::headers",
 }
 KERNELS_ONLY = re.compile(r"^(\w*intrin\.h|arm_\w+\.h|cuda\w*(\.h|/.*)|cooperative_groups.*|mma\.h)$")
 

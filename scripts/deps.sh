@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
 packages=(g++ cmake ninja-build ccache nlohmann-json3-dev libcli11-dev libfmt-dev libutf8proc-dev libgtest-dev
-  libcurl4-openssl-dev libssl-dev zlib1g-dev ca-certificates python3 python3-pip)
+  libcurl4-openssl-dev libssl-dev libboost-dev zlib1g-dev ca-certificates python3 python3-pip)
 
 usage() {
   cat <<'TEXT'

@@ -32,6 +32,7 @@ Status render_template(const TemplateOptions& options);
 Status inspect(const InspectOptions& options);
 Status perplexity_command(const PerplexityCommandOptions& options);
 Status bench(const BenchOptions& options);
+Status bench_serve(const BenchServeOptions& options);
 Status convert(const ConvertCommandOptions& options);
 Status make_draft(const MakeDraftOptions& options);
 Status tune(const TuneOptions& options);

@@ -26,6 +26,7 @@ struct Runner {
   Status operator()(const InspectOptions& o) const { return inspect(o); }
   Status operator()(const PerplexityCommandOptions& o) const { return perplexity_command(o); }
   Status operator()(const BenchOptions& o) const { return bench(o); }
+  Status operator()(const BenchServeOptions& o) const { return bench_serve(o); }
   Status operator()(const ConvertCommandOptions& o) const { return convert(o); }
   Status operator()(const TuneOptions& o) const { return tune(o); }
   Status operator()(const MakeDraftOptions& o) const { return make_draft(o); }

@@ -75,6 +75,8 @@ constexpr std::string_view kTextOptions[] = {"-p",
                                              "--methods",
                                              "--prompts",
                                              "--chart",
+                                             "--api-key",
+                                             "--body",
                                              "--bos",
                                              "--eos"};
 
@@ -875,6 +877,82 @@ std::function<Result<Command>()> define_bench(Adder& add) {
   };
 }
 
+std::function<Result<Command>()> define_bench_serve(Adder& add) {
+  auto o = std::make_shared<BenchServeOptions>();
+  const auto real = [&](const char* names, double* target, double min, double max, const std::string& description) {
+    const std::string expected = range_text("a number", min, max);
+    return add.value(names, "N", description, [=](CLI::Option* option, const std::string& text) {
+      *target = read_number(option, text, expected, min, max);
+    });
+  };
+  add.group("Server");
+  add.text("--url", "URL", &o->url, "http://HOST:PORT of the server (default: " + o->url + ")");
+  add.text("--model", "NAME", &o->model, "the model's name there (default: the first that /v1/models names)");
+  add.text("--api-key", "KEY", &o->api_key, "sent as a bearer token (default: $DECANT_API_KEY)");
+  add.integer("--timeout", &o->timeout_s, 1, 86400, "seconds without a byte until a request has failed");
+  add.group("Load");
+  const CLI::Option* mix = add.value(
+      "--mix", "NAME", "prompts: fixed, shared-prefix, long-prompt (both synthetic too) or spec-bench (default: fixed)",
+      [o](CLI::Option* option, const std::string& text) {
+        const std::optional<LoadMix> chosen = parse_load_mix(text);
+        if (!chosen) refuse(option, "fixed, shared-prefix, long-prompt or spec-bench", text);
+        o->mix.mix = *chosen;
+      });
+  add.choices(mix, {"fixed", "shared-prefix", "long-prompt", "spec-bench"});
+  add.integer("--streams", &o->streams, 1, 1 << 16, "requests that run at any time: one ends, the next begins");
+  real("--rate", &o->rate, 1e-3, 1e6, "instead of --streams: requests a second that arrive, as a Poisson process")
+      ->excludes(add.app()->get_option("--streams"));
+  add.value("--requests", "N",
+            "requests in all (default: 4 for each stream, 100 with --rate, no limit with --duration)",
+            [o](CLI::Option* option, const std::string& text) {
+              o->requests = read_int(option, text, "a whole number of at least 1", 1, kIntMax);
+            });
+  real("--duration", &o->duration_s, 0.1, 1e7, "seconds after which nothing more is sent and what still runs is cut");
+  add.integer("--warmup", &o->warm_up, 0, 1 << 16, "requests before those that count");
+  add.integer("--prompt-tokens", &o->mix.prompt_tokens, 1, 1 << 20, "words of a synthetic prompt, about a token each");
+  add.integer("--prefix-tokens", &o->mix.prefix_tokens, 1, 1 << 20, "of shared-prefix: words that all begin with");
+  add.integer("--long-tokens", &o->mix.long_tokens, 1, 1 << 20, "of long-prompt: words of a long one");
+  add.integer("--long-every", &o->mix.long_every, 1, 1 << 20, "of long-prompt: one of N prompts is long");
+  add.value("--data", "DIR", "of spec-bench: the folder of spec-bench/question.jsonl",
+            [o](CLI::Option*, const std::string& text) { o->mix.data = text; });
+  add.value("-s,--seed", "SEED", "of prompts and arrivals (default: 1)",
+            [o](CLI::Option* option, const std::string& text) {
+              o->mix.seed = static_cast<uint64_t>(read_int(option, text, "a whole number of at least 0", 0, kIntMax));
+            });
+  add.group("Requests");
+  const CLI::Option* endpoint =
+      add.value("--endpoint", "NAME", "completions or chat (default: chat for spec-bench, else completions)",
+                [o](CLI::Option* option, const std::string& text) {
+                  if (text != "completions" && text != "chat") refuse(option, "completions or chat", text);
+                  o->chat = text == "chat";
+                });
+  add.choices(endpoint, {"completions", "chat"});
+  add.integer("-n,--predict", &o->predict, 1, kIntMax, "tokens of an answer at most");
+  add.real("--temp", &o->temperature, 0, 100, "temperature; 0: always the likeliest token");
+  add.flag("--ignore-eos", &o->ignore_eos, "answers of all -n tokens (ignore_eos, which Decant and llama.cpp know)");
+  add.value("--body", "JSON", "object with further fields of each request, such as '{\"cache_prompt\": false}'",
+            [o](CLI::Option* option, const std::string& text) {
+              if (!Json::parse(text, nullptr, false).is_object()) refuse(option, "a JSON object", text);
+              o->body = text;
+            });
+  add.group("Output").value(
+      "--goodput", "GOALS",
+      "also say how many requests keep to goals, such as ttft:500ms,itl:50ms: first token, 99 % of the gaps between "
+      "tokens; gap: all gaps; tpot: mean per token; e2e: the whole",
+      [o](CLI::Option* option, const std::string& text) {
+        Result<std::vector<LoadGoal>> goals = parse_goals(text);
+        if (!goals.ok()) throw CLI::ValidationError(option->get_name(false, true), goals.status().message());
+        o->goals = *std::move(goals);
+        o->goals_text = text;
+      });
+  add_json(add, &o->json);
+  return [o, app = add.app()]() -> Result<Command> {
+    if (o->mix.mix == LoadMix::kSpecBench && app->count("--endpoint") == 0) o->chat = true;
+    if (o->requests == 0 && o->duration_s == 0) o->requests = o->rate > 0 ? 100 : 4 * o->streams;
+    return Command(*o);
+  };
+}
+
 std::function<Result<Command>()> define_convert(Adder& add) {
   auto o = std::make_shared<ConvertCommandOptions>();
   add.value("model", "", "a folder with safetensors, a GGUF file, or a pulled model",
@@ -1204,8 +1282,17 @@ const Definition kDefinitions[] = {
      "  decant bench\n"
      "  decant bench --prefill 64,512 --decode 128 --batch 1,8,32 --verify 4,8\n"
      "  decant bench -t 1 --decode 64 --repeat 3 --json -\n"
-     "  decant bench --startup\n",
+     "  decant bench --startup\n\n"
+     "`decant bench serve` measures a server.\n",
      define_bench},
+    {"bench-serve", "put a server of OpenAI's API under load; also `decant bench serve`",
+     "Answers are streamed. A load is a function of its seed: every server gets the same one.\n\n"
+     "Examples:\n"
+     "  decant bench serve --streams 16 --requests 64 -n 128 --ignore-eos\n"
+     "  decant bench serve --url http://127.0.0.1:8081 --mix spec-bench --data data --rate 2 --requests 200 --goodput "
+     "ttft:1s,itl:100ms\n"
+     "  decant bench serve --mix long-prompt --streams 8 --duration 60 --json report.json\n",
+     define_bench_serve},
     {"convert", "write a model as one GGUF file or as a safetensors checkpoint",
      "Weights are rounded to the nearest value of the type, block by block (no search, no importance matrix).\n\n"
      "Examples:\n"
@@ -1311,6 +1398,10 @@ class Parser {
 
   Result<Command> parse(const std::vector<std::string>& arguments) {
     std::vector<std::string> reversed = canonical(arguments);
+    if (reversed.size() >= 2 && reversed[0] == "bench" && reversed[1] == "serve") {
+      reversed.erase(reversed.begin());
+      reversed[0] = "bench-serve";
+    }
     std::reverse(reversed.begin(), reversed.end());  // CLI11 takes them from the back
     try {
       app_.parse(std::move(reversed));

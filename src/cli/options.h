@@ -12,6 +12,8 @@
 
 #include "base/dtype.h"
 #include "base/status.h"
+#include "cli/load_figures.h"
+#include "cli/load_mix.h"
 #include "constrain/alignment.h"
 #include "constrain/schema.h"
 #include "sample/sampler.h"
@@ -190,6 +192,28 @@ struct BenchOptions {
   std::string json;
 };
 
+// A load for a server of OpenAI's API.
+struct BenchServeOptions {
+  std::string url = "http://127.0.0.1:8080";
+  std::string model;            // --model; "": the first that the server names
+  std::string api_key;          // --api-key; "": $DECANT_API_KEY
+  bool chat = false;            // --endpoint chat
+  MixOptions mix;               // --mix, --prompt-tokens, ..., --seed
+  int streams = 8;              // closed loop
+  double rate = 0;              // --rate, a second; 0: closed loop
+  int requests = 0;             // 0: as many as come within the duration
+  double duration_s = 0;        // --duration; 0: until all requests have ended
+  int predict = 128;            // -n
+  float temperature = 0;        // --temp
+  bool ignore_eos = false;      // --ignore-eos
+  int warm_up = 1;              // requests before the measurement
+  std::string body;             // --body: a JSON object with further fields of each request, or ""
+  std::vector<LoadGoal> goals;  // --goodput
+  std::string goals_text;
+  int timeout_s = 600;
+  std::string json;
+};
+
 struct ConvertCommandOptions {
   std::string model;
   std::string output;
@@ -270,9 +294,10 @@ struct Notice {
   std::string text;
 };
 
-using Command = std::variant<Notice, RunOptions, ChatOptions, CompareOptions, TokenizeOptions, TemplateOptions,
-                             InspectOptions, PerplexityCommandOptions, BenchOptions, ConvertCommandOptions,
-                             MakeDraftOptions, TuneOptions, EvalOptions, PullOptions, DatastoreOptions, MethodsOptions>;
+using Command =
+    std::variant<Notice, RunOptions, ChatOptions, CompareOptions, TokenizeOptions, TemplateOptions, InspectOptions,
+                 PerplexityCommandOptions, BenchOptions, BenchServeOptions, ConvertCommandOptions, MakeDraftOptions,
+                 TuneOptions, EvalOptions, PullOptions, DatastoreOptions, MethodsOptions>;
 
 // Parses the arguments after the program's name. kInvalidArgument naming the option, what it expects and what it got.
 Result<Command> parse_arguments(const std::vector<std::string>& arguments);
