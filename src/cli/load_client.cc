@@ -15,6 +15,7 @@
 #include <chrono>
 #include <cmath>
 #include <deque>
+#include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -203,7 +204,6 @@ class Load {
       finish_if_over();
     }
   }
-  bool is_over() const { return is_stopped_; }
 
  private:
   Clock::time_point at(double seconds) const {
@@ -248,7 +248,7 @@ class Load {
   void wait_tick() {
     tick_.expires_after(kTick);
     tick_.async_wait([this](const ErrorCode& error) {
-      if (error) return;
+      if (error || is_stopped_) return;  // what was due when it was cancelled comes without an error
       state_.seconds = now();
       if (!on_tick_(state_)) {
         is_cancelled_ = true;
@@ -328,7 +328,7 @@ void Connection::write() {
 
 void Connection::read_header() {
   parser_.emplace();
-  parser_->body_limit(boost::none);
+  parser_->body_limit(std::numeric_limits<uint64_t>::max());
   parser_->eager(true);
   events_.emplace();
   http::async_read_header(stream_, buffer_, *parser_, [self = shared_from_this()](const ErrorCode& error, size_t) {

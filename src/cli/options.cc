@@ -892,7 +892,7 @@ std::function<Result<Command>()> define_bench_serve(Adder& add) {
   add.integer("--timeout", &o->timeout_s, 1, 86400, "seconds without a byte until a request has failed");
   add.group("Load");
   const CLI::Option* mix = add.value(
-      "--mix", "NAME", "prompts: fixed, shared-prefix, long-prompt (both synthetic too) or spec-bench (default: fixed)",
+      "--mix", "NAME", "prompts: fixed, shared-prefix or long-prompt, all of random words, or spec-bench (default: fixed)",
       [o](CLI::Option* option, const std::string& text) {
         const std::optional<LoadMix> chosen = parse_load_mix(text);
         if (!chosen) refuse(option, "fixed, shared-prefix, long-prompt or spec-bench", text);
