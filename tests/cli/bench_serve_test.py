@@ -80,10 +80,10 @@ class LoadTest(harness.CliTest):
             "".join(json.dumps({"question_id": i, "category": "qa", "turns": [f"Question {i}?"]}) + "\n" for i in range(3)))
         with Mock() as mock:
             self.bench(mock, "--mix", "spec-bench", "--data", folder.parent, "--streams", 1, "--requests", 3, "-n", 2, "--warmup", 0,
-                       "--body", '{"decant": {"draft": "none"}}')
+                       "--body", '{"draft": "none"}')
             self.assertEqual([request["messages"] for request in mock.requests],
                              [[{"role": "user", "content": f"Question {i}?"}] for i in range(3)])
-            self.assertEqual(mock.requests[0]["decant"], {"draft": "none"})
+            self.assertEqual(mock.requests[0]["draft"], "none")
 
     def test_many_streams(self):
         with Mock(delay=0.3) as mock:

@@ -109,8 +109,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.refuse(503, "the queue is full")
         if self.mock.fault == "html":
             return self.answer(200, "<html>hello</html>", "text/html")
-        if (draft := request.get("decant", {}).get("draft", "auto")) == "unknown":
-            return self.refuse(400, f"decant.draft: unknown method '{draft}'")
+        if request.get("draft") == "unknown":
+            return self.refuse(400, "draft: unknown method 'unknown'")
         return self.stream(request, path == "/v1/chat/completions")
 
     def tokens(self, request):
@@ -120,7 +120,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             text = json.dumps(instance(form["json_schema"]["schema"]), indent=1, ensure_ascii=False)
         else:
             text = ANSWER
-        draft = request.get("decant", {}).get("draft", "auto")
+        draft = request.get("draft", "auto")
         free = True
         limit = request.get("max_tokens") or request.get("max_completion_tokens") or 10**6
         words = pieces(text)
@@ -181,18 +181,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def send_group(self, request, group, choice):
         extra = {}
-        wanted = request.get("top_logprobs") if request.get("logprobs") else None
+        wanted = request.get("top_logprobs", 0) if request.get("logprobs") else None
         if wanted is not None:
             entries = []
             for i, word, origin in group:
                 p = 1.0 if origin == "forced" else 0.3 + 0.69 * noise("p", i)
                 others = [(f" {o}", (1 - p) * 0.6 * 0.5**k) for k, o in enumerate(("other", "word", "<b>", "天", "\n"))]
                 top = sorted([(word, p), *(o for o in others if o[1] > 0)], key=lambda x: -x[1])[:wanted]
-                entries.append({"token": word, "logprob": math.log(p), "bytes": list(word.encode()),
+                entries.append({"token": word, "logprob": math.log(p), "bytes": list(word.encode()), "token_id": 100 + i, "origin": origin,
                                 "top_logprobs": [{"token": t, "logprob": math.log(q), "bytes": list(t.encode())} for t, q in top]})
             extra["logprobs"] = {"content": entries}
-        if request.get("decant", {}).get("token_origins"):
-            extra["decant"] = {"tokens": [{"id": 100 + i, "text": word, "origin": origin} for i, word, origin in group]}
         time.sleep(self.mock.delay)
         self.chunk(choice("".join(word for _, word, _ in group), None, extra))
         self.mock.tokens += len(group)
