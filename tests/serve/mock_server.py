@@ -244,15 +244,20 @@ class Mock:
 
     def metrics(self):
         t = time.monotonic()
-        lines = [
-            "# HELP decant_requests_running Requests that are being answered.", "# TYPE decant_requests_running gauge",
-            f"decant_requests_running {self.now_running}",
-            "# HELP decant_requests_waiting Requests in the queue.", "# TYPE decant_requests_waiting gauge",
-            f"decant_requests_waiting {int(2 + 2 * math.sin(t))}",
-            "# HELP decant_kv_pages Pages of the KV cache, by state.", "# TYPE decant_kv_pages gauge",
-            f'decant_kv_pages{{state="used"}} {40 + int(20 * math.sin(t / 3))}', 'decant_kv_pages{state="cached"} 25', 'decant_kv_pages{state="free"} 191',
-            "# HELP decant_generated_tokens_total Tokens of answers.", "# TYPE decant_generated_tokens_total counter",
-            f"decant_generated_tokens_total {self.tokens}",
+        used = 40 + int(20 * math.sin(t / 3))
+        lines = []
+        for name, kind, help, value in (
+                ("running", "gauge", "Requests that hold rows in the cache.", self.now_running),
+                ("waiting", "gauge", "Requests in the queue.", int(2 + 2 * math.sin(t))),
+                ("kv_pages", "gauge", "Pages of the cache of keys and values.", 256), ("kv_pages_used", "gauge", "Pages that running requests hold.", used),
+                ("prompt_tokens_total", "counter", "Tokens of prompts.", 12 * len(self.requests)),
+                ("completion_tokens_total", "counter", "Tokens of answers.", self.tokens),
+                ("drafted_tokens_total", "counter", "Guesses that the model verified.", self.tokens),
+                ("accepted_tokens_total", "counter", "Of them, kept.", self.tokens // 2)):
+            lines += [f"# HELP decant_{name} {help}", f"# TYPE decant_{name} {kind}", f"decant_{name} {value}"]
+        lines += [
+            "# HELP decant_answers_total Answers by how they ended.", "# TYPE decant_answers_total counter",
+            f'decant_answers_total{{finish_reason="stop"}} {len(self.requests)}', 'decant_answers_total{finish_reason="length"} 0',
             "# HELP decant_time_to_first_token_seconds Time to first token.", "# TYPE decant_time_to_first_token_seconds histogram",
             *(f'decant_time_to_first_token_seconds_bucket{{le="{le}"}} {n}' for le, n in ((0.01, 3), (0.05, 17), (0.1, 22), (0.5, 24), ("+Inf", 25))),
             "decant_time_to_first_token_seconds_sum 1.5", "decant_time_to_first_token_seconds_count 25"]
