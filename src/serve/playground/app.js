@@ -510,18 +510,68 @@ function schemaProblem(schema, path = "#") {
   return "";
 }
 
+// Where a text stops being JSON and what should stand there: browsers' own messages differ, and some name no place.
+function jsonProblem(text) {
+  let at = 0;
+  const skip = () => { at += /^[ \t\n\r]*/.exec(text.slice(at))[0].length; };
+  const fail = (expected) => { throw { at, expected }; };
+  const scalar = /(?:"(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"|-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null)/y;
+  function take(expected) {
+    scalar.lastIndex = at;
+    const found = scalar.exec(text)?.[0];
+    if (found === undefined) fail(expected);
+    if (expected === "a name in quotes" && found[0] !== '"') fail(expected);
+    at += found.length;
+  }
+  function list(end, item) {
+    at += 1;
+    skip();
+    if (text[at] === end) {
+      at += 1;
+      return;
+    }
+    for (;;) {
+      item();
+      skip();
+      if (text[at] === end) break;
+      if (text[at] !== ",") fail(`a comma or ${end}`);
+      at += 1;
+      skip();
+    }
+    at += 1;
+  }
+  function value() {
+    skip();
+    if (text[at] === "[") list("]", value);
+    else if (text[at] === "{") {
+      list("}", () => {
+        take("a name in quotes");
+        skip();
+        if (text[at] !== ":") fail("a colon");
+        at += 1;
+        value();
+      });
+    } else take("a value");
+  }
+  try {
+    value();
+    skip();
+    if (at < text.length) fail("the end");
+  } catch (problem) {
+    if (problem.expected === undefined) return "it is nested too deeply";
+    const before = text.slice(0, problem.at).split("\n");
+    return `line ${before.length}, column ${before[before.length - 1].length + 1}: expected ${problem.expected}`;
+  }
+  return "";
+}
+
 // {schema} or {problem}.
 function readSchema(text) {
   let schema;
   try {
     schema = JSON.parse(text);
   } catch (error) {
-    // Engines word it differently; where it is is what helps.
-    const at = /position (\d+)/.exec(error.message);
-    if (!at) return { problem: `No JSON: ${error.message}` };
-    const before = text.slice(0, Number(at[1])).split("\n");
-    const reason = error.message.replace(/ in JSON at position.*$/, "").replace(/ at position.*$/, "");
-    return { problem: `Line ${before.length}, column ${before[before.length - 1].length + 1}: ${reason}` };
+    return { problem: `No JSON: ${jsonProblem(text) || error.message}` };
   }
   const problem = schemaProblem(schema);
   return problem ? { problem } : { schema };
