@@ -762,8 +762,8 @@ function spark(values) {
   svg.setAttribute("aria-hidden", "true");
   const least = Math.min(...values), span = Math.max(...values) - least;
   const line = document.createElementNS("http://www.w3.org/2000/svg", "polyline");
-  const first = 120 - values.length;
-  line.setAttribute("points", values.map((v, i) => `${first + i},${span > 0 ? 18 - (16 * (v - least)) / span : 18}`).join(" "));
+  const scale = 120 / Math.max(values.length - 1, 30);  // few values do not fill it
+  line.setAttribute("points", values.map((v, i) => `${(120 - scale * (values.length - 1 - i)).toFixed(1)},${span > 0 ? 18 - (16 * (v - least)) / span : 18}`).join(" "));
   svg.append(line);
   return svg;
 }
