@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Gets the programs that Decant is compared with: llama.cpp, built from the source distribution of llama-cpp-python (its Python package
-# is not needed), ik_llama.cpp, built from its repository, OpenVINO GenAI, installed in a virtual environment, and in another one the
-# libraries for structured output with an independent JSON Schema validator. The two builds take about 8 and 15 minutes on two
+# is not needed) with its server, ik_llama.cpp, built from its repository, OpenVINO GenAI, installed in a virtual environment, and in another one the
+# libraries for structured output with an independent JSON Schema validator. The two builds take about 15 and 15 minutes on two
 # processors. Idempotent.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -71,8 +71,9 @@ get_llama() {
     rm -rf "$folder/llama_cpp_python-$llama_version"
   fi
   cmake -G Ninja -S "$folder/llama.cpp" -B "$folder/llama.cpp/build" -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON -DLLAMA_CURL=OFF \
-    -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=ON -DLLAMA_BUILD_SERVER=OFF >"$folder/llama.cpp-cmake.log"
-  build llama.cpp llama-tokenize llama-perplexity llama-bench llama-batched-bench llama-completion llama-quantize llama-lookup \
+    -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=ON -DLLAMA_BUILD_SERVER=ON -DLLAMA_BUILD_UI=OFF -DLLAMA_USE_PREBUILT_UI=OFF \
+    >"$folder/llama.cpp-cmake.log"  # the server without its pages, which would be fetched
+  build llama.cpp llama-server llama-tokenize llama-perplexity llama-bench llama-batched-bench llama-completion llama-quantize llama-lookup \
     llama-speculative llama-speculative-simple
 }
 
