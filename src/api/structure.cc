@@ -4,6 +4,7 @@
 
 #include "api/impl.h"
 #include "constrain/tools.h"
+#include "text/chat.h"
 
 namespace decant {
 
@@ -21,14 +22,6 @@ struct Structure::Impl {
 };
 
 namespace {
-
-// The template that tools are put in.
-const std::string& tool_template(const Tokenizer& tokenizer) {
-  for (const auto& [name, text] : tokenizer.named_chat_templates()) {
-    if (name == "tool_use") return text;
-  }
-  return tokenizer.chat_template();
-}
 
 SchemaOptions schema_options(const JsonSchemaOptions& options) {
   return {.lenient = options.lenient,

@@ -26,6 +26,7 @@ using Json = nlohmann::ordered_json;
 // stdout has gone).
 Status run(const RunOptions& options);
 Status chat(const ChatOptions& options);
+Status serve(const ServeOptions& options);
 Status compare(const CompareOptions& options);
 Status tokenize(const TokenizeOptions& options);
 Status render_template(const TemplateOptions& options);

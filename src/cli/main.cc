@@ -20,6 +20,7 @@ struct Runner {
   Status operator()(const Notice& n) const { return write_stdout(n.text); }
   Status operator()(const RunOptions& o) const { return run(o); }
   Status operator()(const ChatOptions& o) const { return chat(o); }
+  Status operator()(const ServeOptions& o) const { return serve(o); }
   Status operator()(const CompareOptions& o) const { return compare(o); }
   Status operator()(const TokenizeOptions& o) const { return tokenize(o); }
   Status operator()(const TemplateOptions& o) const { return render_template(o); }

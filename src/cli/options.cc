@@ -45,6 +45,7 @@ constexpr Spelling kSpellings[] = {
     {"--stop", "--reverse-prompt"},
     {"--log-verbose", "--verbose"},
     {"--n-probs", "--logprobs"},
+    {"-np", "--parallel"},
     {"--chat-template-file", "--chat-template"},
 };
 
@@ -450,7 +451,7 @@ void add_answer(Adder& add, AnswerOptions* a) {
 }
 
 // Speculative decoding. Methods are checked here, their files when the model is there.
-void add_draft(Adder& add, DraftOptions* d) {
+void add_draft(Adder& add, DraftOptions* d, bool saves = true) {
   add.group("Speculation");
   const auto spec = [&](const std::string& name, const std::string& type, const std::string& summary,
                         std::string* target) {
@@ -468,6 +469,7 @@ void add_draft(Adder& add, DraftOptions* d) {
        "all",
        &d->verifier);
   add.integer("--draft-nodes", &d->nodes, 0, 1024, "guesses of a step at most; 0: as many as the method wants");
+  if (!saves) return;
   spec("--draft-save", "FILE", "save what the method has learned at the end, for its setting state=FILE", &d->save);
 }
 
@@ -749,6 +751,87 @@ std::function<Result<Command>()> define_chat(Adder& add) {
   add_model(add, &o->model, "tokens of the whole conversation; 0: what the model was trained for");
   add_lora(add, &o->model);
   add_sampling(add, &o->answer);
+  return command_of(o);
+}
+
+// What requests say nothing of. Unlike `run`, a server begins with the API's own defaults.
+void add_served_answer(Adder& add, ServeOptions* o) {
+  SamplerOptions* s = &o->answer.sampler;
+  s->temperature = 1.0f;
+  s->top_k = 0;
+  s->top_p = 1.0f;
+  s->min_p = 0.0f;
+  add.group("Defaults of requests");
+  add.real("--temp", &s->temperature, 0, kInfinity, "temperature; 0: always the likeliest token");
+  add.integer("--top-k", &s->top_k, 0, kIntMax, "keep the K likeliest tokens; 0: off");
+  add.real("--top-p", &s->top_p, 0, 1, "keep the likeliest tokens that reach this probability together; 1: off");
+  add.real("--min-p", &s->min_p, 0, 1, "drop tokens below this share of the likeliest; 0: off");
+  add_file_text(add, "--chat-template", "file with a Jinja template to use in place of the model's",
+                &o->answer.chat_template);
+  add_template_variables(add, &o->answer.template_variables);
+}
+
+// A key of each line that is not empty.
+void add_key_file(Adder& add, std::vector<std::string>* keys) {
+  add.value("--api-key-file", "FILE", "file with keys, one a line", [=](CLI::Option* o, const std::string& file) {
+    Result<std::string> content = read_file(file);
+    if (!content.ok()) throw CLI::ValidationError(o->get_name(false, true), content.status().message());
+    size_t found = 0;
+    for (size_t begin = 0; begin < content->size();) {
+      const size_t end = std::min(content->find_first_of("\r\n", begin), content->size());
+      if (end > begin) {
+        keys->push_back(content->substr(begin, end - begin));
+        ++found;
+      }
+      begin = end + 1;
+    }
+    if (found == 0) throw CLI::ValidationError(o->get_name(false, true), file + " holds no key");
+  });
+}
+
+std::function<Result<Command>()> define_serve(Adder& add) {
+  auto o = std::make_shared<ServeOptions>();
+  add_model(add, &o->model, "tokens of all requests together; 0: several times what the model was trained for");
+  add_lora(add, &o->model);
+  add.group("Server");
+  add.value("--host", "ADDRESS", "address to listen at; 0.0.0.0: all (default: 127.0.0.1)",
+            [o](CLI::Option* option, const std::string& text) {
+              if (text.empty()) refuse(option, "an address", text);
+              o->host = text;
+            });
+  add.integer("--port", &o->port, 0, 65535, "port; 0: a free one, which the first line of output names");
+  add.text("--alias", "NAME", &o->alias, "the model's name for clients (default: from the file)");
+  add.repeated("--api-key", "KEY", "clients have to send this key; repeatable",
+               [o](CLI::Option* option, const std::vector<std::string>& values) {
+                 for (const std::string& key : values) {
+                   if (key.empty()) refuse(option, "a key", key);
+                   o->api_keys.push_back(key);
+                 }
+               });
+  add_key_file(add, &o->api_keys);
+  add.text("--cors", "ORIGIN", &o->cors, "let pages of this origin call, * for all (default: none)");
+  add.flag("--log-prompts", &o->log_prompts, "logs hold the bodies of requests");
+  add.app()
+      ->add_flag_callback(
+          "--no-log-requests", [o] { o->log_requests = false; }, "no line for each request on stderr")
+      ->group("Server");
+  add.integer("--workers", &o->workers, 1, 64, "threads that read requests and compile grammars");
+  add.group("Limits");
+  add.integer("--parallel", &o->parallel, 1, 1024, "requests that run side by side (-np)");
+  add.integer("--queue", &o->queue, 0, 1 << 20, "requests that wait for their turn; more get status 429");
+  add.integer("--request-ctx", &o->request_context, 0, 1 << 28,
+              "tokens of one request and its answer; 0: what the model was trained for");
+  add.integer("--max-tokens", &o->max_tokens, -1, kIntMax, "tokens of an answer; -1: what the context has room for");
+  add.integer("--max-n", &o->max_choices, 1, 1024, "answers of one request");
+  add.integer("--max-connections", &o->max_connections, 1, 1 << 20, "open connections; more get status 503");
+  add.integer("--max-body", &o->max_body_kib, 1, 1 << 20, "KiB of a request's body");
+  add.integer("--max-schema", &o->max_schema_kib, 1, 1 << 16, "KiB of a schema, grammar or list of tools");
+  add.integer("--request-timeout", &o->request_timeout, 1, 1 << 20, "seconds that an answer may take");
+  add.integer("--read-timeout", &o->read_timeout, 1, 1 << 20, "seconds that a request may take to arrive");
+  add.integer("--write-timeout", &o->write_timeout, 1, 1 << 20, "seconds that a client may take nothing of its answer");
+  add.integer("--grace", &o->grace, 0, 3600, "seconds that answers get to end when the server is told to stop");
+  add_draft(add, &o->answer.draft, false);
+  add_served_answer(add, o.get());
   return command_of(o);
 }
 
@@ -1246,6 +1329,14 @@ const Definition kDefinitions[] = {
      "  decant chat\n"
      "  decant chat -m model.gguf -sys \"You are a patient teacher.\" -c 4096 -ctk q8_0 -ctv q8_0\n",
      define_chat},
+    {"serve", "serve the OpenAI API over HTTP",
+     "SIGTERM and Ctrl-C let answers end for --grace seconds; the server is gone a few seconds later at the latest.\n\n"
+     "Examples:\n"
+     "  decant serve -m smollm2\n"
+     "  decant serve -m model.gguf --host 0.0.0.0 --port 8000 --api-key-file keys.txt -np 64 -c 65536\n"
+     "  curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\\n"
+     "    -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Why is the sky blue?\"}]}'\n",
+     define_serve},
     {"compare", "compare decoding methods on prompts: speed, and whether the answers are those of plain decoding",
      "Examples:\n"
      "  decant compare --prompts prompts.txt --methods \"lookup, lookup(max=4)\"\n"

@@ -143,6 +143,32 @@ struct ChatOptions {
   AnswerOptions answer;
 };
 
+// A server of the OpenAI API.
+struct ServeOptions {
+  ModelOptions model;    // context: tokens of all requests together; 0: see serve.cc
+  AnswerOptions answer;  // sampler, template and draft of requests that say nothing
+  std::string host = "127.0.0.1";
+  int port = 8080;          // 0: a free one
+  std::string alias;        // --alias: the model's name for clients; "": from the file
+  int parallel = 32;        // -np: requests that run side by side
+  int queue = 256;          // --queue: requests that wait
+  int request_context = 0;  // --request-ctx: tokens of one request; 0: what the model was trained for
+  int max_tokens = -1;      // --max-tokens of an answer; -1: what the context has room for
+  int max_choices = 16;     // --max-n
+  int max_connections = 4096;
+  int max_body_kib = 16384;   // --max-body
+  int max_schema_kib = 256;   // --max-schema
+  int request_timeout = 600;  // seconds
+  int read_timeout = 30;      // seconds
+  int write_timeout = 30;     // seconds
+  int grace = 12;             // seconds that answers get when the server is told to stop
+  std::vector<std::string> api_keys;
+  std::string cors;
+  bool log_prompts = false;
+  bool log_requests = true;
+  int workers = 2;
+};
+
 struct TokenizeOptions {
   std::string model = "smollm2";
   TextSource text;
@@ -295,8 +321,8 @@ struct Notice {
 };
 
 using Command =
-    std::variant<Notice, RunOptions, ChatOptions, CompareOptions, TokenizeOptions, TemplateOptions, InspectOptions,
-                 PerplexityCommandOptions, BenchOptions, BenchServeOptions, ConvertCommandOptions, MakeDraftOptions,
+    std::variant<Notice, RunOptions, ChatOptions, ServeOptions, CompareOptions, TokenizeOptions, TemplateOptions,
+                 InspectOptions, PerplexityCommandOptions, BenchOptions, BenchServeOptions, ConvertCommandOptions, MakeDraftOptions,
                  TuneOptions, EvalOptions, PullOptions, DatastoreOptions, MethodsOptions>;
 
 // Parses the arguments after the program's name. kInvalidArgument naming the option, what it expects and what it got.

@@ -45,11 +45,7 @@ Result<std::vector<TokenId>> prompt_tokens(const RunOptions& options, const Toke
 
 // The template that the tools would be put in.
 std::string template_text(const RunOptions& options, const Tokenizer& tokenizer) {
-  if (options.answer.chat_template) return *options.answer.chat_template;
-  for (const auto& [name, text] : tokenizer.named_chat_templates()) {
-    if (name == "tool_use") return text;
-  }
-  return tokenizer.chat_template();
+  return options.answer.chat_template ? *options.answer.chat_template : tool_template(tokenizer);
 }
 
 Json logprob_json(const Tokenizer& tokenizer, TokenId token, float logprob) {

@@ -158,7 +158,8 @@ Result<std::shared_ptr<Constraint>> compile_tools(std::string_view text, const s
       tags.tags.push_back(
           {.begin = fmt::format("{}{}{}, {}: ", format.begin, opening, quoted(tool.name), quoted(format.arguments_key)),
            .content = std::move(content),
-           .end = "}" + format.end});
+           .end = "}" + format.end,
+           .last = options.one_call});
     }
     tags.triggers.push_back(mark.empty() ? opening + "\"" : mark);
   } else {
@@ -170,10 +171,15 @@ Result<std::shared_ptr<Constraint>> compile_tools(std::string_view text, const s
           address_of(tool.name), quoted(format.name_key), quoted(format.arguments_key));
     }
     std::string whole = fmt::format(R"({{"anyOf": [{}]}})", calls);
-    if (format.is_list) whole = fmt::format(R"({{"type": "array", "minItems": 1, "items": {}}})", whole);
+    if (format.is_list) {
+      whole = fmt::format(R"({{"type": "array", "minItems": 1, {}"items": {}}})",
+                          options.one_call ? R"("maxItems": 1, )" : "", whole);
+    }
     DECANT_TRY(std::shared_ptr<Constraint> content, compile_json_schema(whole, name, schema, vocabulary));
-    tags.tags.push_back(
-        {.begin = format.begin, .content = std::move(content), .end = format.end, .last = format.is_list});
+    tags.tags.push_back({.begin = format.begin,
+                         .content = std::move(content),
+                         .end = format.end,
+                         .last = format.is_list || options.one_call});
     tags.triggers.push_back(mark);
   }
   return make_tag_constraint(std::move(tags), std::move(vocabulary));

@@ -46,6 +46,7 @@ struct ToolOptions {
   ToolFormat format;
   ToolChoice choice = ToolChoice::kAuto;
   std::string only;              // the name of the function that is called; "": any
+  bool one_call = false;         // at most one, and nothing behind it
   std::vector<TagToken> tokens;  // control tokens that occur in the format's texts
   SchemaOptions schema = {};
 };

@@ -148,7 +148,7 @@ bool ChatSplitter::step(bool last, std::vector<ChatPiece>* out) {
   return false;
 }
 
-// {"name": "f", "arguments": 
+// {"name": "f", "arguments":
 bool ChatSplitter::read_head(std::vector<ChatPiece>* out) {
   const std::string begin = "{" + Json(options_.tools->name_key).dump() + ": \"";
   const size_t start = std::min(held_.find_first_not_of(kBlanks), held_.size());
@@ -158,7 +158,8 @@ bool ChatSplitter::read_head(std::vector<ChatPiece>* out) {
   if (end >= held_.size()) return false;
   const std::string behind = ", " + Json(options_.tools->arguments_key).dump() + ": ";
   if (held_.size() < end + 1 + behind.size()) return false;
-  const Json name = Json::parse(held_.substr(start + begin.size() - 1, end - (start + begin.size()) + 2), nullptr, false);
+  const Json name =
+      Json::parse(held_.substr(start + begin.size() - 1, end - (start + begin.size()) + 2), nullptr, false);
   ++calls_;
   emit(ChatPiece::Kind::kCall, name.is_string() ? name.get<std::string>() : "", out);
   held_.erase(0, end + 1 + behind.size());

@@ -40,9 +40,7 @@ void expect_split(const ChatSplitterOptions& options, const std::string& text, c
 
 ToolFormat format(const char* name) { return parse_tool_format(name).value(); }
 
-TEST(ChatSplitterTest, PlainTextPasses) {
-  expect_split({}, "a <think> b\n", "|content:a <think> b\n");
-}
+TEST(ChatSplitterTest, PlainTextPasses) { expect_split({}, "a <think> b\n", "|content:a <think> b\n"); }
 
 TEST(ChatSplitterTest, ReasoningIsToldFromTheAnswer) {
   expect_split({.reasons = true}, "<think>\na < b\n\nc\n</think>\n\nyes </think>\n",
@@ -56,10 +54,11 @@ TEST(ChatSplitterTest, ReasoningIsToldFromTheAnswer) {
 TEST(ChatSplitterTest, HermesCalls) {
   const ChatSplitterOptions options{.tools = format("hermes")};
   expect_split(options, "no call <tool_c", "|content:no call <tool_c");
-  expect_split(options,
-               "Let me see.\n<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": \"}\\\"\", \"b\": [1, {}]}}\n</tool_call>\n"
-               "<tool_call>\n{\"name\": \"g\\u00e9\", \"arguments\": {}}\n</tool_call>",
-               "|content:Let me see.|call 0 f:{\"a\": \"}\\\"\", \"b\": [1, {}]}|call 1 g\xC3\xA9:{}");
+  expect_split(
+      options,
+      "Let me see.\n<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": \"}\\\"\", \"b\": [1, {}]}}\n</tool_call>\n"
+      "<tool_call>\n{\"name\": \"g\\u00e9\", \"arguments\": {}}\n</tool_call>",
+      "|content:Let me see.|call 0 f:{\"a\": \"}\\\"\", \"b\": [1, {}]}|call 1 g\xC3\xA9:{}");
   // Cut off by a limit.
   expect_split(options, "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": \"x", "|call 0 f:{\"a\": \"x");
 }
@@ -72,7 +71,8 @@ TEST(ChatSplitterTest, CallsWithoutTags) {
 
 TEST(ChatSplitterTest, ListsOfCalls) {
   const ChatSplitterOptions options{.tools = format("mistral")};
-  expect_split(options, "ok [TOOL_CALLS][{\"arguments\": {\"a\": 1}, \"name\": \"f\"}, {\"name\": \"g\", \"arguments\": {}}]",
+  expect_split(options,
+               "ok [TOOL_CALLS][{\"arguments\": {\"a\": 1}, \"name\": \"f\"}, {\"name\": \"g\", \"arguments\": {}}]",
                "|content:ok|call 0 f:{\"a\":1}|call 1 g:{}");
 }
 

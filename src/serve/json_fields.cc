@@ -104,12 +104,12 @@ bool Fields::integer(std::string_view name, int64_t min, int64_t max, int64_t* o
                      (value->is_number_float() && value->get<double>() == std::floor(value->get<double>()) &&
                       std::abs(value->get<double>()) < 9e15);
   const bool too_large = value->is_number_unsigned() && value->get<uint64_t>() > static_cast<uint64_t>(INT64_MAX);
-  const int64_t number = !whole || too_large ? 0
+  const int64_t number = !whole || too_large        ? 0
                          : value->is_number_float() ? static_cast<int64_t>(value->get<double>())
                                                     : value->get<int64_t>();
   if (!whole || too_large || number < min || number > max) {
     const std::string range = max == INT64_MAX && min == INT64_MIN ? "a whole number"
-                              : max >= INT32_MAX ? fmt::format("a whole number of at least {}", min)
+                              : max >= INT32_MAX                   ? fmt::format("a whole number of at least {}", min)
                                                  : fmt::format("a whole number from {} to {}", min, max);
     refuse(name, fmt::format("expected {}, got {}", range, type_text(*value)));
     return false;

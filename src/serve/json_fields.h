@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: The Decant authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// The fields of a JSON object that a client sent, read strictly: a value of another type than expected, out of range, or
-// in a field that nobody asks for is a problem that names its field.
+// The fields of a JSON object that a client sent, read strictly: a value of another type than expected, out of range,
+// or in a field that nobody asks for is a problem that names its field.
 #pragma once
 
 #include <cstdint>

@@ -163,7 +163,8 @@ class ConstraintReader {
 
   bool fits(std::string_view name, size_t size) {
     if (size <= limits_.max_schema_bytes) return true;
-    fields_.refuse(name, fmt::format("{} bytes; at most {} are taken", size, limits_.max_schema_bytes), "limit_exceeded");
+    fields_.refuse(name, fmt::format("{} bytes; at most {} are taken", size, limits_.max_schema_bytes),
+                   "limit_exceeded");
     return false;
   }
 
@@ -173,7 +174,8 @@ class ConstraintReader {
     if (!schema.is_object() && !schema.is_boolean() && !is_text) {
       return fields_.refuse(name, fmt::format("expected a JSON Schema, got {}", type_text(schema)));
     }
-    std::string text = is_text ? schema.get<std::string>() : schema.dump(-1, ' ', false, Json::error_handler_t::replace);
+    std::string text =
+        is_text ? schema.get<std::string>() : schema.dump(-1, ' ', false, Json::error_handler_t::replace);
     if (!fits(name, text.size())) return;
     add(name, {.kind = Kind::kJsonSchema, .text = std::move(text), .name = fields_.path(name), .schema = schema_});
   }
@@ -197,7 +199,8 @@ class ConstraintReader {
     // llama.cpp's way to say it.
     const Json* direct = inner.find("schema");
     if (schema != nullptr && type != "json_schema") inner.refuse("json_schema", "the type is another one");
-    if (type == "json_schema" && schema == nullptr && direct == nullptr) inner.refuse("json_schema", "the field is missing");
+    if (type == "json_schema" && schema == nullptr && direct == nullptr)
+      inner.refuse("json_schema", "the field is missing");
     inner.finish();
     const Json* given = direct;
     if (problem.ok() && schema != nullptr) {
@@ -263,8 +266,8 @@ void read_common(Fields& fields, const RequestLimits& limits, GenerationFields* 
   }
   fields.unsupported("align", "aligned sampling draws many answers and is not served; see `decant run --align`");
   // Fields of the API that change nothing of an answer here.
-  fields.ignore({"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key",
-                 "prompt_cache_retention"});
+  fields.ignore(
+      {"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"});
 }
 
 // ---- Messages.
@@ -469,8 +472,8 @@ void read_inputs(Fields& fields, std::string_view name, size_t max_size, std::ve
     return;
   }
   const auto bad = [&](const std::string& got) {
-    fields.refuse(name, fmt::format("expected a string, a list of strings, of token ids, or of lists of token ids; got {}",
-                                    got));
+    fields.refuse(
+        name, fmt::format("expected a string, a list of strings, of token ids, or of lists of token ids; got {}", got));
   };
   const auto read_ids = [&](const Json& list) {
     std::vector<TokenId> ids(list.size());
@@ -487,7 +490,8 @@ void read_inputs(Fields& fields, std::string_view name, size_t max_size, std::ve
   if (value->empty()) return fields.refuse(name, "the list is empty");
   if ((*value)[0].is_number()) return read_ids(*value);
   if (value->size() > max_size) {
-    return fields.refuse(name, fmt::format("{} items; at most {} are taken", value->size(), max_size), "limit_exceeded");
+    return fields.refuse(name, fmt::format("{} items; at most {} are taken", value->size(), max_size),
+                         "limit_exceeded");
   }
   for (const Json& item : *value) {
     if (item.is_string() && (*value)[0].is_string()) {
@@ -522,8 +526,9 @@ Problem read_chat_request(const Json& body, const RequestLimits& limits, const S
   read_tools(fields, &problem, limits, out);
   if (const Json* variables = fields.object("chat_template_kwargs")) out->template_variables = *variables;
   if (fields.ok() && out->constraint && out->tool_choice == ChatRequest::Tools::kRequired) {
-    fields.refuse("tool_choice", "an answer that is a tool call is nothing else besides; leave out response_format and the "
-                                 "like");
+    fields.refuse("tool_choice",
+                  "an answer that is a tool call is nothing else besides; leave out response_format and the "
+                  "like");
   }
   fields.unsupported("functions", "use tools");
   fields.unsupported("function_call", "use tool_choice");
@@ -555,8 +560,7 @@ Problem read_completion_request(const Json& body, const RequestLimits& limits, c
     fields.refuse("best_of", "it has to be n: all answers are given", "unsupported_parameter");
   }
   fields.unsupported("suffix", "text is not inserted; the model only continues", "");
-  if (fields.ok() && out->prompts.size() * static_cast<size_t>(out->n) >
-                         static_cast<size_t>(limits.max_prompts) * 2) {
+  if (fields.ok() && out->prompts.size() * static_cast<size_t>(out->n) > static_cast<size_t>(limits.max_prompts) * 2) {
     fields.refuse("n", fmt::format("{} prompts with {} answers each are too many", out->prompts.size(), out->n),
                   "limit_exceeded");
   }

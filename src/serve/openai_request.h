@@ -31,34 +31,34 @@ struct RequestLimits {
 
 // What answers of both kinds have in common.
 struct GenerationFields {
-  std::string model;                // as given; "": the served one
-  std::vector<std::string> lora;    // names of adapters
-  SamplerOptions sampler;           // without end tokens
+  std::string model;              // as given; "": the served one
+  std::vector<std::string> lora;  // names of adapters
+  SamplerOptions sampler;         // without end tokens
   std::optional<uint64_t> seed;
   std::vector<std::string> dry_breakers;
   int n = 1;
   int max_tokens = -1;
   std::vector<std::string> stops;
-  int n_logprobs = -1;              // GenerateRequest::n_logprobs
+  int n_logprobs = -1;  // GenerateRequest::n_logprobs
   bool stream = false, include_usage = false;
   std::optional<ConstraintSpec> constraint;
-  std::string constraint_param;     // the field that it comes from
+  std::string constraint_param;  // the field that it comes from
   bool finish_in_time = false, canonical = false;
-  std::string draft, verifier;      // specs; "": the server's
+  std::string draft, verifier;  // specs; "": the server's
   int draft_nodes = 0;
   int priority = 0;
-  double timeout = 0;               // seconds
+  double timeout = 0;  // seconds
 };
 
 struct ChatRequest : GenerationFields {
   enum class Tools { kNone, kAuto, kRequired };
 
-  Json messages;                // as templates want them
-  Json tools;                   // null: none
+  Json messages;  // as templates want them
+  Json tools;     // null: none
   Tools tool_choice = Tools::kNone;
-  std::string only_tool;        // the one that has to be called
+  std::string only_tool;  // the one that has to be called
   bool parallel_calls = true;
-  Json template_variables;      // an object or null
+  Json template_variables;  // an object or null
 };
 
 using PromptInput = std::variant<std::string, std::vector<TokenId>>;

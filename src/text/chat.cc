@@ -62,6 +62,13 @@ Result<std::unique_ptr<ChatTemplate>> ChatTemplate::from_source(Source source) {
   return chat;
 }
 
+const std::string& tool_template(const Tokenizer& tokenizer) {
+  for (const auto& [name, text] : tokenizer.named_chat_templates()) {
+    if (name == "tool_use") return text;
+  }
+  return tokenizer.chat_template();
+}
+
 Result<std::unique_ptr<ChatTemplate>> ChatTemplate::from_tokenizer(const Tokenizer& tokenizer,
                                                                    const std::string* replacement) {
   Source source;

@@ -48,6 +48,9 @@ struct ChatInput {
   std::optional<int64_t> now;       // the clock of strftime_now(), seconds since 1970 as UTC; without it: local time
 };
 
+// The text of the template that tools would be put in: of several the one named "tool_use".
+const std::string& tool_template(const Tokenizer& tokenizer);
+
 class ChatTemplate {
  public:
   // Where the templates of a model come from.
