@@ -179,7 +179,7 @@ class ServeTest(harness.CliTest):
 
     def test_a_stop_string_ends_the_answer_also_across_tokens(self):
         s = self.serve("-c", "2048")
-        body = {**HELLO, "max_tokens": 40}
+        body = {**HELLO, "max_tokens": 40, "regex": "[a-z]{40}"}
         text = s.post(CHAT, body)["choices"][0]["message"]["content"]
         stop = text[len(text) // 2 : len(text) // 2 + 4]
         cut = s.post(CHAT, {**body, "stop": stop})["choices"][0]
