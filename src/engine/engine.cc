@@ -74,6 +74,7 @@ struct Engine::Plan {
   std::vector<int32_t> tokens, slots, pages, paths, positions;
   std::vector<AttnRow> attn;
   std::vector<AttnGroup> groups;
+  std::vector<size_t> slice_order;  // slices as their rows lie in x_: those whose page tables begin alike are neighbours
   std::vector<int32_t> kept;     // rows that anyone reads after the last layer, increasing
   std::vector<int32_t> compact;  // row -> index in kept, or -1
   bool compacted = false;        // x_ holds the kept rows only
@@ -264,9 +265,13 @@ Status Engine::validate(const Slice& s, size_t index, LayerRange layers) const {
 }
 
 // Adds the rows of one slice: slots, what they see, positions. `base` rows are committed, `pending` pending, in this
-// layer range.
-void Engine::plan_rows(const Slice& s, int base, int pending, int rows) {
+// layer range; `before`: the page table of the slice planned last, or null.
+void Engine::plan_rows(const Slice& s, int base, int pending, int rows, const std::span<const int32_t>* before) {
   Plan& p = *plan_;
+  const auto blocks_of = [](const AttnRow& row) { return (row.n_keys + kPageKeys - 1) / kPageKeys; };
+  const auto in_place = [&](const AttnRow& row) {
+    return row.identity < row.n_keys ? row.identity / kPageKeys : blocks_of(row);
+  };
   const auto table_begin = static_cast<int32_t>(p.pages.size());
   const std::span<const int32_t> table = cache_->page_table(s.sequence);
   p.pages.insert(p.pages.end(), table.begin(), table.end());
@@ -299,12 +304,27 @@ void Engine::plan_rows(const Slice& s, int base, int pending, int rows) {
       if (s.mask == Mask::kPrefixLm && i < s.prefix_rows) row.n_keys = base + s.prefix_rows;
       row.identity = row.n_keys;
     }
+    const int32_t blocks = blocks_of(row);
+    if (i > 0) {
+      row.shared = std::min(blocks_of(p.attn.back()), blocks);
+    } else if (before != nullptr) {
+      // Whose keys lie elsewhere from some block on (a token tree) shares what stands before it.
+      const auto common = static_cast<int32_t>(
+          std::mismatch(table.begin(), table.end(), before->begin(), before->end()).first - table.begin());
+      const AttnRow& last = p.attn.back();
+      row.shared = std::min({common, in_place(last), in_place(row)});
+    }
     max_keys = std::max(max_keys, row.n_keys);
     p.attn.push_back(row);
     p.positions.push_back(s.positions.empty() ? row.ordinal : s.positions[static_cast<size_t>(i)]);
     p.tokens.push_back(s.tokens.empty() ? -1 : s.tokens[static_cast<size_t>(i)]);
   }
-  p.groups.push_back({.row_begin = row_begin, .row_end = row_begin + rows, .max_keys = max_keys});
+  if (before != nullptr && p.attn[static_cast<size_t>(row_begin)].shared > 0) {
+    p.groups.back().row_end = row_begin + rows;
+    p.groups.back().max_keys = std::max(p.groups.back().max_keys, max_keys);
+  } else {
+    p.groups.push_back({.row_begin = row_begin, .row_end = row_begin + rows, .max_keys = max_keys});
+  }
 }
 
 Status Engine::make_plan(std::span<const Slice> slices, LayerRange layers) {
@@ -372,7 +392,21 @@ Status Engine::make_plan(std::span<const Slice> slices, LayerRange layers) {
     }
   }
 
-  for (const Slice& s : slices) {
+  // Sequences that were forked from one another share pages. In the order of their page tables, those that share any
+  // stand together, and each shares with the one before what it shares with anyone before: the forest of prefixes.
+  p.slice_order.resize(slices.size());
+  std::iota(p.slice_order.begin(), p.slice_order.end(), size_t{0});
+  const auto table_of = [&](size_t i) { return cache_->page_table(slices[i].sequence); };
+  std::sort(p.slice_order.begin(), p.slice_order.end(), [&](size_t a, size_t b) {
+    const std::span<const int32_t> x = table_of(a), y = table_of(b);
+    const auto [at, other] = std::mismatch(x.begin(), x.end(), y.begin(), y.end());
+    if (at == x.end() && other == y.end()) return a < b;
+    return at == x.end() || (other != y.end() && *at < *other);
+  });
+  p.slice_begin.resize(slices.size());
+  std::span<const int32_t> before;
+  for (const size_t i : p.slice_order) {
+    const Slice& s = slices[i];
     const int base = cache_->length(s.sequence, layers.first);
     const int pending = cache_->pending(s.sequence, layers.first);
     const int rows = s.rows(c.hidden);
@@ -382,8 +416,9 @@ Status Engine::make_plan(std::span<const Slice> slices, LayerRange layers) {
     std::vector<int32_t>& parents = pending_parents_[static_cast<size_t>(s.sequence)];
     parents.resize(static_cast<size_t>(pending));
     parents.insert(parents.end(), s.parents.begin(), s.parents.end());
-    p.slice_begin.push_back(static_cast<int32_t>(p.rows));
-    plan_rows(s, base, pending, rows);
+    p.slice_begin[i] = static_cast<int32_t>(p.rows);
+    plan_rows(s, base, pending, rows, p.rows > 0 ? &before : nullptr);
+    before = table_of(i);
     for (const Overlay* overlay : s.overlays) p.overlays.push_back({overlay, p.rows, p.rows + rows});
     p.rows += rows;
   }

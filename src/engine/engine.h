@@ -152,7 +152,7 @@ class Engine {
  private:
   Status validate(const Slice& slice, size_t index, LayerRange layers) const;
   Status make_plan(std::span<const Slice> slices, LayerRange layers);
-  void plan_rows(const Slice& slice, int base, int pending, int rows);
+  void plan_rows(const Slice& slice, int base, int pending, int rows, const std::span<const int32_t>* before);
   Status allocate();
   Status upload(std::span<const Slice> slices);
   std::vector<MatmulArgs>& prepare(const Input& input, std::span<const Linear> outputs);

@@ -5,7 +5,9 @@
 // cut, as a chain or inside a token tree, on any number of threads and with every kernel table of the machine.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
+#include <functional>
 #include <numeric>
 
 #include "base/rng.h"
@@ -313,6 +315,133 @@ TEST(Seam, NothingAboveTheTableReadsDeviceMemory) {
   const Rows want = run_chain(*plain.engine, prompt, continuation, 1, 0);
   expect_same_bits(run_chain(*guarded.engine, prompt, continuation, 2, 5), want, "guarded chain");
   expect_same_bits(run_tree(*guarded.engine, prompt, continuation, false), want, "guarded tree");
+}
+
+// A family of sequences: each is forked from an earlier one somewhere, then goes on with tokens of its own.
+struct Relative {
+  int parent = -1;
+  size_t fork = 0;             // tokens taken from the parent
+  std::vector<TokenId> own;    // then these, all before the step under test
+  std::vector<TokenId> last;   // rows of that step
+  bool tree = false;           // as a token tree: a chain behind a decoy
+  std::vector<TokenId> whole;  // all but `last`
+};
+
+// Depth 1 to 4, up to 5 children each.
+std::vector<Relative> random_family(uint64_t seed) {
+  kernel_testing::Random random(seed);
+  std::vector<Relative> family;
+  const std::function<void(int, int)> grow = [&](int parent, int depth) {
+    Relative r;
+    r.parent = parent;
+    const size_t length = parent < 0 ? 0 : family[static_cast<size_t>(parent)].whole.size();
+    // Near the end more often than not, or little would be shared.
+    const int cut = random.below(3) == 0 ? random.below(static_cast<int>(length) + 1) : 0;
+    r.fork = length - static_cast<size_t>(cut);
+    r.own = random_tokens(static_cast<size_t>(parent < 0 ? 60 + random.below(150) : random.below(90)), random.bits());
+    r.last = random_tokens(static_cast<size_t>(1 + random.below(2) * random.below(6)), random.bits());
+    r.tree = random.below(4) == 0;
+    if (parent >= 0) {
+      const auto& from = family[static_cast<size_t>(parent)].whole;
+      r.whole.assign(from.begin(), from.begin() + static_cast<ptrdiff_t>(r.fork));
+    }
+    r.whole.insert(r.whole.end(), r.own.begin(), r.own.end());
+    family.push_back(r);
+    const auto self = static_cast<int>(family.size()) - 1;
+    if (depth == 0) return;
+    for (int child = 1 + random.below(depth > 2 ? 2 : 4); child > 0; --child) grow(self, depth - 1);
+  };
+  grow(-1, 1 + static_cast<int>(seed % 3));
+  return family;
+}
+
+// The logits of the last rows of each relative in `present`, from one step over all of them.
+std::vector<Rows> run_family(Engine& engine, const std::vector<Relative>& family, const std::vector<bool>& present) {
+  KvCache& cache = engine.cache();
+  StepOutput out;
+  std::vector<SequenceId> sequences;
+  for (const Relative& r : family) {
+    const SequenceId sequence =
+        r.parent < 0 ? cache.create_sequence()
+                     : *cache.fork(sequences[static_cast<size_t>(r.parent)], static_cast<int>(r.fork));
+    sequences.push_back(sequence);
+    for (size_t at = 0; at < r.own.size(); at += 64) {
+      const Slice s{.sequence = sequence,
+                    .tokens = std::span(r.own).subspan(at, std::min<size_t>(64, r.own.size() - at))};
+      EXPECT_TRUE(engine.step({&s, 1}, &out).ok());
+    }
+  }
+  std::vector<std::vector<TokenId>> tokens(family.size());
+  std::vector<std::vector<int32_t>> parents(family.size());
+  std::vector<Slice> slices;
+  std::vector<size_t> who;
+  // In reverse: the engine finds who shares, whatever order the slices come in.
+  for (size_t i = family.size(); i-- > 0;) {
+    if (!present[i]) continue;
+    const Relative& r = family[i];
+    tokens[i] = r.last;
+    Slice s{.sequence = sequences[i]};
+    if (r.tree) {
+      tokens[i].insert(tokens[i].begin(), (r.last[0] + 5) % testing::kTinyVocab);
+      parents[i].assign(tokens[i].size(), -1);
+      for (size_t t = 2; t < tokens[i].size(); ++t) parents[i][t] = static_cast<int32_t>(t) - 1;
+      s.mask = Mask::kTree;
+      s.parents = parents[i];
+    }
+    s.tokens = tokens[i];
+    for (size_t t = r.tree ? 1 : 0; t < tokens[i].size(); ++t) s.logits.push_back(static_cast<int32_t>(t));
+    slices.push_back(s);
+    who.push_back(i);
+  }
+  const Status status = engine.step(slices, &out);
+  EXPECT_TRUE(status.ok()) << status.message();
+  std::vector<Rows> rows(family.size());
+  for (size_t s = 0; s < slices.size(); ++s) {
+    for (size_t i = 0; i < slices[s].logits.size(); ++i) rows[who[s]].push_back(copy(out.logits(s, i)));
+  }
+  for (const SequenceId s : sequences) EXPECT_TRUE(cache.remove(s).ok());
+  return rows;
+}
+
+TEST_P(Invariance, SequencesThatSharePagesGiveTheBitsTheyGiveAlone) {
+  const Case c = cases()[GetParam()];
+  const std::vector<uint8_t> bytes = make_tiny_model(c.spec).serialize();
+  Loaded alone = load(bytes, "", 1, c.options);
+  for (uint64_t seed = 0; seed < 6; ++seed) {
+    const std::vector<Relative> family = random_family(seed);
+    std::vector<Rows> want;
+    for (const Relative& r : family) {
+      std::vector<TokenId> continuation = r.last;
+      Rows rows = run_chain(*alone.engine, r.whole, continuation, 1, 0);
+      rows.erase(rows.begin());  // the prompt's last row
+      want.push_back(std::move(rows));
+    }
+    for (const std::string& table : kernel_testing::every_table()) {
+      if (table == "cuda") {
+        auto device = make_cuda_device();
+        if (!device.ok() || !(*device)->supports_cache_type(c.options.k_type) ||
+            !(*device)->supports_cache_type(c.options.v_type)) {
+          continue;
+        }
+      }
+      if (table == "scalar" && seed > 1) continue;  // slow
+      Loaded l = load(bytes, table, 2, c.options);
+      kernel_testing::Random random(seed);
+      for (int round = 0; round < 3; ++round) {
+        std::vector<bool> present(family.size(), true);
+        for (size_t i = 0; i < present.size() && round > 0; ++i) present[i] = random.below(3) > 0;
+        if (std::find(present.begin(), present.end(), true) == present.end()) continue;
+        const std::vector<Rows> got = run_family(*l.engine, family, present);
+        for (size_t i = 0; i < family.size(); ++i) {
+          if (!present[i]) continue;
+          expect_same_bits(got[i], want[i],
+                           table + ", family " + std::to_string(seed) + ", round " + std::to_string(round) +
+                               ", member " + std::to_string(i));
+        }
+      }
+      EXPECT_EQ(l.engine->cache().free_pages(), l.engine->cache().pages()) << "pages leaked";
+    }
+  }
 }
 
 TEST(Fork, SharedPagesAreCopiedBeforeTheyDiverge) {

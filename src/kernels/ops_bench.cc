@@ -3,6 +3,7 @@
 //
 // Time of the ops that are no products, by kernel table, on one thread. attention: rows of one sequence that see `keys`
 // keys of 64 dimensions, 9 query heads on 3 key heads, as a prompt's last chunk (512) or a decoding step (1) does.
+// continuations: rows of as many sequences that all begin with the same keys, computed together or each for itself.
 #include <benchmark/benchmark.h>
 
 #include <numeric>
@@ -39,7 +40,9 @@ class Bench {
   std::vector<DeviceBuffer> buffers_;
 };
 
-void attention(benchmark::State& state, const std::string& table, int rows, int keys) {
+enum class Rows { kOneSequence, kTogether, kApart };
+
+void attention(benchmark::State& state, const std::string& table, int rows, int keys, Rows kind) {
   constexpr int kHeads = 9, kKvHeads = 3, kDim = 64;
   Bench bench(table);
   Device& d = bench.device();
@@ -59,15 +62,19 @@ void attention(benchmark::State& state, const std::string& table, int rows, int 
                                  .k = bench.numbers(static_cast<size_t>(keys) * kKvHeads * kDim),
                                  .v = bench.numbers(static_cast<size_t>(keys) * kKvHeads * kDim),
                                  .rows = keys});
+  const bool chain = kind == Rows::kOneSequence;
   std::vector<AttnRow> attn(static_cast<size_t>(rows));
+  std::vector<AttnGroup> groups;
   for (int i = 0; i < rows; ++i) {
-    const int ordinal = keys - rows + i;
+    const int n = chain ? keys - rows + i + 1 : keys;
+    const int shared = i == 0 || kind == Rows::kApart ? 0 : n / kPageKeys;
     attn[static_cast<size_t>(i)] = {
-        .page_table = 0, .n_keys = ordinal + 1, .key_begin = 0, .ordinal = ordinal, .identity = ordinal + 1, .path = 0};
+        .page_table = 0, .n_keys = n, .key_begin = 0, .ordinal = n - 1, .identity = n, .path = 0, .shared = shared};
+    if (kind == Rows::kApart) groups.push_back({.row_begin = i, .row_end = i + 1, .max_keys = keys});
   }
+  if (kind != Rows::kApart) groups.push_back({.row_begin = 0, .row_end = rows, .max_keys = keys});
   const DevPtr<AttnRow> attn_rows = bench.zeros<AttnRow>(attn.size());
   d.copy_in(attn_rows, std::span<const AttnRow>(attn));
-  const AttnGroup group{.row_begin = 0, .row_end = rows, .max_keys = keys};
   const AttentionArgs args{.layout = layout,
                            .pool = pool,
                            .q = bench.numbers(static_cast<size_t>(rows) * kHeads * kDim),
@@ -77,9 +84,9 @@ void attention(benchmark::State& state, const std::string& table, int rows, int 
                            .rows = attn_rows,
                            .pages = page_table,
                            .paths = page_table,
-                           .groups = {&group, 1}};
+                           .groups = groups};
   for (auto _ : state) d.table().attention(d.queue(), args);
-  const double seen = static_cast<double>(rows) * (keys - (rows - 1) / 2.0);
+  const double seen = static_cast<double>(rows) * (keys - (chain ? (rows - 1) / 2.0 : 0));
   state.counters["GFLOP/s"] = benchmark::Counter(
       static_cast<double>(state.iterations()) * seen * kHeads * kDim * 4 * 1e-9, benchmark::Counter::kIsRate);
 }
@@ -122,9 +129,12 @@ const int registered_ops = [] {
     for (const int rows : {1, 512}) {
       for (const int keys : {512, 4096}) {
         add("attention/" + std::to_string(rows) + "/" + std::to_string(keys),
-            [=](benchmark::State& state) { attention(state, table, rows, keys); });
+            [=](benchmark::State& state) { attention(state, table, rows, keys, Rows::kOneSequence); });
       }
     }
+    add("continuations/32/8192/together",
+        [=](benchmark::State& state) { attention(state, table, 32, 8192, Rows::kTogether); });
+    add("continuations/32/8192/apart", [=](benchmark::State& state) { attention(state, table, 32, 8192, Rows::kApart); });
     add("rms_norm", [=](benchmark::State& state) { rms_norm(state, table); });
     add("quantize", [=](benchmark::State& state) { quantize(state, table); });
     add("glu", [=](benchmark::State& state) { glu(state, table); });

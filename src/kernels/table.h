@@ -160,8 +160,11 @@ struct AttnRow {
   int32_t ordinal;  // the row's own; a window counts back from it
   int32_t identity;
   int32_t path;
+  // The first blocks whose pages are those of the row before in the same group, so that a kernel may load them once
+  // for both; 0 for a group's first row. Any number up to the true one is allowed: it changes no bit.
+  int32_t shared = 0;
 };
-// Consecutive rows of one sequence; lets a kernel load a block once for all of them.
+// Consecutive rows, of one sequence or of several that begin with the same pages.
 struct AttnGroup {
   int32_t row_begin, row_end;
   int32_t max_keys;  // largest n_keys among them

@@ -1,11 +1,12 @@
 // SPDX-FileCopyrightText: The Decant authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// Page-major attention as table.h defines it. A task takes a tile of rows of one group and one kv head; each block's K
-// and V are widened to float once and serve all (row, head) queries of the tile. Lanes are keys for q.k and value
-// dimensions for p.v.
+// Page-major attention as table.h defines it. A task takes a tile of neighbouring rows and one kv head and walks their
+// blocks in order. Rows whose next blocks are the same pages go together: a block's K and V are widened to float once
+// for all of their (row, head) queries; where the rows part, each run of them goes on alone, with what its queries have
+// merged so far. Lanes are keys for q.k and value dimensions for p.v.
 //
-// Bytes of one task: its blocks' tiles; operations: 2 * queries * keys * (k_dim + v_dim). Included once per target.
+// Bytes of one task: its pages' tiles; operations: 2 * queries * keys * (k_dim + v_dim). Included once per target.
 
 // One cached tile of a page and kv head, widened: K [k_dim][64], V [64][v_dim].
 inline const float* widen_k(const KvLayout& l, const uint8_t* tile, float* scratch) {
@@ -47,9 +48,9 @@ inline const float* widen_v(const KvLayout& l, const uint8_t* tile, float* scrat
   }
 }
 
-// scores[i][64] = dot products of kCount queries with the 64 keys of a tile.
+// scores[i][64] = scale * the dot products of kCount queries with the 64 keys of a tile.
 template <int kCount>
-inline void dot_tile(const float* const* q, const float* k, int dim, float* scores) {
+inline void dot_tile(const float* const* q, const float* k, int dim, float scale, float* scores) {
   constexpr int kVectors = native::kTileVectors, kKeys = kVectors * native::kLanes;
   for (int key = 0; key < kPageKeys; key += kKeys) {
     native::F acc[kCount][kVectors];
@@ -66,18 +67,23 @@ inline void dot_tile(const float* const* q, const float* k, int dim, float* scor
     }
     for (int i = 0; i < kCount; ++i) {
       for (int j = 0; j < kVectors; ++j) {
-        native::store(scores + i * kPageKeys + key + j * native::kLanes, acc[i][j]);
+        native::store(scores + i * kPageKeys + key + j * native::kLanes, native::set1(scale) * acc[i][j]);
       }
     }
   }
 }
 
-// Calls body<n>(first) for queries [0, n) by fours, the rest together.
+// Queries that a tile of registers takes: their sums, times kTileVectors, leave room for operands.
+inline constexpr int kTileQueries = 6;
+
+// Calls body<n>(first) for queries [0, n) by kTileQueries, the rest together.
 template <typename Body>
-inline void by_fours(int64_t n, const Body& body) {
+inline void by_tiles(int64_t n, const Body& body) {
   int64_t i = 0;
-  for (; i + 4 <= n; i += 4) body(std::integral_constant<int, 4>(), i);
+  for (; i + kTileQueries <= n; i += kTileQueries) body(std::integral_constant<int, kTileQueries>(), i);
   switch (n - i) {
+    case 5: return body(std::integral_constant<int, 5>(), i);
+    case 4: return body(std::integral_constant<int, 4>(), i);
     case 3: return body(std::integral_constant<int, 3>(), i);
     case 2: return body(std::integral_constant<int, 2>(), i);
     case 1: return body(std::integral_constant<int, 1>(), i);
@@ -85,9 +91,9 @@ inline void by_fours(int64_t n, const Body& body) {
   }
 }
 
-inline void dot_tiles(const float* const* q, int64_t n, const float* k, int dim, float* scores) {
-  by_fours(n, [&]<int kCount>(std::integral_constant<int, kCount>, int64_t i) {
-    dot_tile<kCount>(q + i, k, dim, scores + i * kPageKeys);
+inline void dot_tiles(const float* const* q, int64_t n, const float* k, int dim, float scale, float* scores) {
+  by_tiles(n, [&]<int kCount>(std::integral_constant<int, kCount>, int64_t i) {
+    dot_tile<kCount>(q + i, k, dim, scale, scores + i * kPageKeys);
   });
 }
 
@@ -130,15 +136,23 @@ class MergedQueries {
     std::memset(scratch, 0, sizeof(float) * 5 * static_cast<size_t>(padded(n)));
   }
 
-  // Takes the maxima and sums of a block of the queries with seen[i] != 0; arrays are padded to 16. add() follows for
-  // each of them.
-  void begin_block(int64_t n, const uint64_t* seen, const float* m_b, const float* l_b) {
-    for (int64_t i = 0; i < n; i += 16) {
-      const F m = max(load(m_ + i), load(m_b + i));
-      store(a_ + i, exp(load(m_ + i) - m));
-      store(c_ + i, exp(load(m_b + i) - m));
+  // Takes the maxima and sums of a block of those of the queries [first, first + n) with seen[i] != 0; 16 values may be
+  // read from each. add() follows for each of them.
+  void begin_block(int64_t first, int64_t n, const uint64_t* seen, const float* m_b, const float* l_b) {
+    bool all = true;
+    for (int64_t i = first; i < first + n; ++i) all = all && seen[i] != 0 && any_[i] != 0.0f;
+    int64_t i = first;
+    for (; i < first + n; i += 16) {
+      const F before = load(m_ + i), block = load(m_b + i);
+      const F m = max(before, block);
+      const F a = exp(before - m), c = exp(block - m);
+      store(a_ + i, a);
+      store(c_ + i, c);
+      if (!all || i + 16 > first + n) continue;
+      store(l_ + i, fma(load(l_ + i), a, load(l_b + i) * c));
+      store(m_ + i, m);
     }
-    for (int64_t i = 0; i < n; ++i) {
+    for (i = all ? first + n / 16 * 16 : first; i < first + n; ++i) {
       if (seen[i] == 0) continue;
       if (any_[i] == 0.0f) {
         any_[i] = kFirst;
@@ -161,6 +175,21 @@ class MergedQueries {
     const F c = set1(c_[i]);
     for (int e = 0; e < dim_; e += 16) store(o + e, fma(load(o + e), a, load(o_b + e) * c));
   }
+  // add() by parts: put() takes the vectors of o_b from registers; then added().
+  class Adder {
+   public:
+    Adder(float* o, bool first, float a, float c) : o_(o), first_(first), a_(native::set1(a)), c_(native::set1(c)) {}
+    void put(int e, native::F o_b) const {
+      native::store(o_ + e, first_ ? o_b : fma(native::load(o_ + e), a_, o_b * c_));
+    }
+
+   private:
+    float* o_;
+    bool first_;
+    native::F a_, c_;
+  };
+  Adder adder(int64_t i) const { return Adder(o_ + i * dim_, any_[i] == kFirst, a_[i], c_[i]); }
+  void added(int64_t i) { any_[i] = kMore; }
   // A block of one query whose m_b, l_b and o_b are there at once.
   void add_block(int64_t i, float m_b, float l_b, const float* o_b) {
     Merged state{m_[i], l_[i], any_[i] != 0.0f};
@@ -174,7 +203,7 @@ class MergedQueries {
 
  private:
   static constexpr float kFirst = 1.0f, kMore = 2.0f;
-  static int64_t padded(int64_t n) { return (n + 15) / 16 * 16; }
+  static int64_t padded(int64_t n) { return (n + 15) / 16 * 16 + 16; }
   int dim_;
   float *m_, *l_, *a_, *c_, *any_, *o_;
 };
@@ -196,43 +225,49 @@ inline uint64_t visible_keys(const AttentionArgs& a, const AttnRow& row, int beg
   return mask;
 }
 
-// Softmax numerators of one block in place: scores -> p; gives the maximum and the sum.
-inline void block_softmax(const AttentionArgs& a, uint64_t visible, float* s, float* m_b, float* l_b) {
-  const F scale = set1(a.scale);
+// Softmax numerators of n queries of one block in place: scores [n][64] -> p; gives maxima and sums. Queries with
+// visible[i] == 0 stay as they are. Three passes over a few queries at a time: each is short enough that the processor
+// overlaps one query's chain of operations with the next one's.
+inline void block_softmax(const AttentionArgs& a, int64_t n, const uint64_t* visible, float* scores, float* maxima,
+                          float* sums) {
+  constexpr int64_t kAtOnce = 8;
   const F lowest = set1(-std::numeric_limits<float>::infinity());
-  F v[4];
-  for (int j = 0; j < 4; ++j) {
-    v[j] = scale * load(s + 16 * j);
-    if (a.soft_cap > 0.0f) v[j] = cap_lanes(v[j], a.soft_cap);
-  }
-  if (visible == ~uint64_t{0}) {
-    // The same as below with nothing to select.
-    *m_b = reduce_max(max(max(max(max(lowest, v[0]), v[1]), v[2]), v[3]));
-    const F m = set1(*m_b);
-    F sum = set1(0.0f);
-    for (int j = 0; j < 4; ++j) {
-      const F p = exp(v[j] - m);
-      store(s + 16 * j, p);
-      sum = sum + p;
+  const auto lanes = [](uint64_t mask, int j) { return static_cast<uint32_t>(mask >> (16 * j)) & 0xffffu; };
+  for (int64_t begin = 0; begin < n; begin += kAtOnce) {
+    const int64_t end = std::min(n, begin + kAtOnce);
+    if (a.soft_cap > 0.0f) {
+      for (float* s = scores + begin * kPageKeys; s != scores + end * kPageKeys; s += 16) {
+        store(s, cap_lanes(load(s), a.soft_cap));
+      }
     }
-    *l_b = reduce_add(sum);
-    return;
+    for (int64_t i = begin; i < end; ++i) {
+      if (visible[i] == 0) continue;
+      const float* s = scores + i * kPageKeys;
+      F top = lowest;
+      if (visible[i] == ~uint64_t{0}) {
+        for (int j = 0; j < 4; ++j) top = max(top, load(s + 16 * j));
+      } else {
+        for (int j = 0; j < 4; ++j) top = max(top, select_lanes(lanes(visible[i], j), load(s + 16 * j), lowest));
+      }
+      maxima[i] = reduce_max(top);
+    }
+    for (int64_t i = begin; i < end; ++i) {
+      if (visible[i] == 0) continue;
+      float* s = scores + i * kPageKeys;
+      const F m = set1(maxima[i]);
+      for (int j = 0; j < 4; ++j) store(s + 16 * j, exp(load(s + 16 * j) - m));
+      if (visible[i] == ~uint64_t{0}) continue;
+      for (int j = 0; j < 4; ++j) {
+        store(s + 16 * j, select_lanes(lanes(visible[i], j), load(s + 16 * j), set1(0.0f)));
+      }
+    }
+    for (int64_t i = begin; i < end; ++i) {
+      if (visible[i] == 0) continue;
+      F sum = set1(0.0f);
+      for (int j = 0; j < 4; ++j) sum = sum + load(scores + i * kPageKeys + 16 * j);
+      sums[i] = reduce_add(sum);
+    }
   }
-  F top = lowest;
-  for (int j = 0; j < 4; ++j) {
-    const auto lanes = static_cast<uint32_t>(visible >> (16 * j)) & 0xffffu;
-    top = max(top, select_lanes(lanes, v[j], lowest));
-  }
-  *m_b = reduce_max(top);
-  const F m = set1(*m_b);
-  F sum = set1(0.0f);
-  for (int j = 0; j < 4; ++j) {
-    const auto lanes = static_cast<uint32_t>(visible >> (16 * j)) & 0xffffu;
-    const F p = select_lanes(lanes, exp(v[j] - m), set1(0.0f));
-    store(s + 16 * j, p);
-    sum = sum + p;
-  }
-  *l_b = reduce_add(sum);
 }
 
 // o[i][e] += p[i][j] * v[j][e] for keys j in [from, to), in order.
@@ -310,6 +345,36 @@ inline void weighted_values(const float* p, const uint64_t* visible, const float
   }
 }
 
+// Likewise where every query sees all keys of the block: the sums go to adder(i).put(e, vector of o[i] at e) from their
+// registers.
+template <int kCount, int kVectors, typename Adder>
+inline void all_values(const float* p, const float* v, int dim, int e, const Adder& adder) {
+  native::F acc[kCount][kVectors];
+  for (auto& row : acc) {
+    for (native::F& x : row) x = native::set1(0.0f);
+  }
+  for (int j = 0; j < kPageKeys; ++j) {
+    native::F value[kVectors];
+    for (int x = 0; x < kVectors; ++x) value[x] = native::load(v + int64_t{j} * dim + e + x * native::kLanes);
+    for (int i = 0; i < kCount; ++i) {
+      const native::F weight = native::set1(p[i * kPageKeys + j]);
+      for (int x = 0; x < kVectors; ++x) acc[i][x] = fma(weight, value[x], acc[i][x]);
+    }
+  }
+  for (int i = 0; i < kCount; ++i) {
+    const auto sums = adder(i);
+    for (int x = 0; x < kVectors; ++x) sums.put(e + x * native::kLanes, acc[i][x]);
+  }
+}
+
+template <int kCount, typename Adder>
+inline void all_values(const float* p, const float* v, int dim, const Adder& adder) {
+  constexpr int kWide = native::kTileVectors * (kCount == 1 ? 4 : kCount == 2 ? 2 : 1), kNarrow = 16 / native::kLanes;
+  int e = 0;
+  for (; e + kWide * native::kLanes <= dim; e += kWide * native::kLanes) all_values<kCount, kWide>(p, v, dim, e, adder);
+  for (; e < dim; e += 16) all_values<kCount, kNarrow>(p, v, dim, e, adder);
+}
+
 // Likewise for one query whose values lie apart.
 inline void scattered_values(const float* p, uint64_t visible, const float* const* values, int dim, float* o) {
   for (int e = 0; e < dim; e += 16) {
@@ -330,31 +395,39 @@ struct AttentionTile {
 
   int heads_per_kv() const { return a.heads / a.layout.n_kv_heads; }
   int64_t queries() const { return (row_end - row_begin) * heads_per_kv(); }
-  const AttnRow& row_of(int64_t query) const { return a.rows.raw()[row_begin + query / heads_per_kv()]; }
+  const AttnRow& row(int64_t r) const { return a.rows.raw()[r]; }
+  int64_t query_of(int64_t r) const { return (r - row_begin) * heads_per_kv(); }  // the first of a row
+  const AttnRow& row_of(int64_t query) const { return row(row_begin + query / heads_per_kv()); }
   int64_t output_of(int64_t query) const {
     return (row_begin + query / heads_per_kv()) * a.heads + kv_head * heads_per_kv() + query % heads_per_kv();
   }
-  const uint8_t* k_tile(const AttnRow& row, int page) const {
-    const auto id = static_cast<size_t>(a.pages.raw()[row.page_table + page]);
+  const uint8_t* k_tile(const AttnRow& r, int page) const {
+    const auto id = static_cast<size_t>(a.pages.raw()[r.page_table + page]);
     return a.pool.raw() + id * a.layout.page_bytes() +
            static_cast<size_t>(kv_head) * (a.layout.k_tile_bytes() + a.layout.v_tile_bytes());
   }
-  const uint8_t* v_tile(const AttnRow& row, int page) const { return k_tile(row, page) + a.layout.k_tile_bytes(); }
-  int slot(const AttnRow& row, int ordinal) const {
-    return ordinal < row.identity ? ordinal : a.paths.raw()[row.path + ordinal - row.identity];
+  const uint8_t* v_tile(const AttnRow& r, int page) const { return k_tile(r, page) + a.layout.k_tile_bytes(); }
+  int slot(const AttnRow& r, int ordinal) const {
+    return ordinal < r.identity ? ordinal : a.paths.raw()[r.path + ordinal - r.identity];
   }
 };
 
-// Rows whose keys from some ordinal on lie at other slots (token trees): the pages that those slots touch.
+inline int blocks_of(const AttnRow& row) { return (row.n_keys + kPageKeys - 1) / kPageKeys; }
+// The first block with a key that lies at another slot (token trees).
+inline int first_permuted(const AttnRow& row) {
+  return row.identity < row.n_keys ? row.identity / kPageKeys : std::numeric_limits<int>::max();
+}
+
+// The pages that the permuted keys of rows [lo, hi) of one sequence touch.
 struct Tail {
   int first_page = 0, pages = 0;
 };
 
-inline Tail tail_of(const AttentionTile& t) {
+inline Tail tail_of(const AttentionTile& t, int64_t lo, int64_t hi) {
   int first = std::numeric_limits<int>::max();
   int last = -1;
-  for (int64_t r = t.row_begin; r < t.row_end; ++r) {
-    const AttnRow& row = t.a.rows.raw()[r];
+  for (int64_t r = lo; r < hi; ++r) {
+    const AttnRow& row = t.row(r);
     if (row.identity >= row.n_keys) continue;
     first = std::min(first, row.identity / kPageKeys);
     for (int j = row.identity; j < row.n_keys; ++j) last = std::max(last, t.slot(row, j) / kPageKeys);
@@ -363,97 +436,184 @@ inline Tail tail_of(const AttentionTile& t) {
   return last < 0 ? Tail{} : Tail{first, last - first + 1};
 }
 
-// Gives `sink` what every query of the tile has of every block in [block_begin, block_end) that it sees, block by block
-// in order: begin_block(block, n, seen, maxima, sums), then values(query, block, o_b) for each query that is seen; or
-// add_block(query, block, m_b, l_b, o_b) for one query. `scratch` holds scratch_floats() floats.
-inline size_t tile_scratch_floats(const AttentionTile& t, const Tail& tail) {
-  const auto q = static_cast<size_t>(t.queries());
-  const auto k = static_cast<size_t>(t.a.layout.k_dim);
-  const auto v = static_cast<size_t>(t.a.layout.v_dim);
-  return (k + 1) * kPageKeys + k + v * kPageKeys + q * kPageKeys + (q + 15) * 4 + kPageKeys + 4 * v +
-         static_cast<size_t>(tail.pages) * kPageKeys * (q + v) + 64;
+// One past the last row from `lo` on, below `hi`, that has the page table of row `lo`.
+inline int64_t same_table_end(const AttentionTile& t, int64_t lo, int64_t hi) {
+  int64_t end = lo + 1;
+  while (end < hi && t.row(end).page_table == t.row(lo).page_table) ++end;
+  return end;
 }
 
-template <typename Sink>
-inline void attend_blocks(const AttentionTile& t, const Tail& tail, int block_begin, int block_end, float* scratch,
-                          Sink& sink) {
-  const KvLayout& l = t.a.layout;
-  const int64_t n = t.queries();
-  float* kf = scratch;
-  float* vf = kf + (l.k_dim + 1) * kPageKeys + l.k_dim;
-  float* scores = vf + int64_t{l.v_dim} * kPageKeys;  // [n][64]
-  float* permuted = scores + n * kPageKeys;           // [64]
-  const int64_t padded = (n + 15) / 16 * 16;
-  float* maxima = permuted + kPageKeys;                     // [padded]
-  float* sums = maxima + padded;                            // [padded]
-  auto* seen = reinterpret_cast<uint64_t*>(sums + padded);  // [padded]
-  float* o_b = sums + 3 * padded;                           // [4][v_dim]
-  std::memset(maxima, 0, sizeof(float) * static_cast<size_t>(padded));
-  float* tail_scores = o_b + 4 * l.v_dim;                                  // [pages][n][64]
-  float* tail_values = tail_scores + int64_t{tail.pages} * n * kPageKeys;  // [pages][64][v_dim]
+inline size_t tail_floats(const AttentionTile& t, int64_t lo, int64_t hi, const Tail& tail) {
+  const auto n = static_cast<size_t>((hi - lo) * t.heads_per_kv());
+  return static_cast<size_t>(tail.pages) * kPageKeys * (n + static_cast<size_t>(t.a.layout.v_dim));
+}
 
-  // Queries of a tile share the page table; q rows are gathered by pointer, 64 at a time.
-  const auto scores_of = [&](const float* k, float* out) {
-    const float* pointers[64];
-    for (int64_t begin = 0; begin < n; begin += 64) {
-      const int64_t count = std::min<int64_t>(64, n - begin);
-      for (int64_t i = 0; i < count; ++i) pointers[i] = t.a.q.raw() + t.output_of(begin + i) * l.k_dim;
-      dot_tiles(pointers, count, k, l.k_dim, out + begin * kPageKeys);
+// Gives `sink` what every query of the tile has of every block in [first, last) that it sees, each query's blocks in
+// order: begin_block(block, first query, n, seen, maxima, sums), then for each query that is seen values(query, block,
+// o_b), or adder(query, block).put(e, part of o_b) for all parts and done(query); or add_block(query, block, m_b, l_b,
+// o_b) for one query. `scratch` holds scratch_floats(t) floats.
+template <typename Sink>
+class BlockWalk {
+ public:
+  static size_t scratch_floats(const AttentionTile& t) {
+    const auto k = static_cast<size_t>(t.a.layout.k_dim);
+    const auto v = static_cast<size_t>(t.a.layout.v_dim);
+    size_t tail = 0;
+    for (int64_t lo = t.row_begin; lo < t.row_end;) {
+      const int64_t hi = same_table_end(t, lo, t.row_end);
+      tail = std::max(tail, tail_floats(t, lo, hi, tail_of(t, lo, hi)));
+      lo = hi;
     }
-  };
-  const AttnRow& any_row = t.a.rows.raw()[t.row_begin];
-  for (int p = 0; p < tail.pages; ++p) {
-    scores_of(widen_k(l, t.k_tile(any_row, tail.first_page + p), kf), tail_scores + int64_t{p} * n * kPageKeys);
-    float* values = tail_values + int64_t{p} * kPageKeys * l.v_dim;
-    const float* wide = widen_v(l, t.v_tile(any_row, tail.first_page + p), values);
-    if (wide != values)
-      std::memcpy(values, wide, sizeof(float) * static_cast<size_t>(kPageKeys) * static_cast<size_t>(l.v_dim));
+    const auto q = static_cast<size_t>(t.queries());
+    return (k + 1) * kPageKeys + k + v * kPageKeys + q * kPageKeys + kPageKeys + (q + 31) * 6 + kTileQueries * v +
+           tail + 64;
   }
 
-  const auto is_permuted = [&](const AttnRow& row, int begin) {
-    return std::min(row.n_keys, begin + kPageKeys) > row.identity;
-  };
-  for (int block = block_begin; block < block_end; ++block) {
-    const int begin = block * kPageKeys;
-    bool widened = false;
-    for (int64_t i = 0; i < n; ++i) {
-      const AttnRow& row = t.row_of(i);
-      seen[i] = visible_keys(t.a, row, begin);
-      if (seen[i] == 0) continue;
-      if (!is_permuted(row, begin)) {
-        if (!widened) {
-          scores_of(widen_k(l, t.k_tile(any_row, block), kf), scores);
-          widened = true;
-        }
-        block_softmax(t.a, seen[i], scores + i * kPageKeys, &maxima[i], &sums[i]);
+  BlockWalk(const AttentionTile& t, float* scratch, Sink& sink) : t_(t), l_(t.a.layout), sink_(sink) {
+    const int64_t padded = (t.queries() + 15) / 16 * 16 + 16;
+    kf_ = scratch;
+    vf_ = kf_ + (l_.k_dim + 1) * kPageKeys + l_.k_dim;
+    scores_ = vf_ + int64_t{l_.v_dim} * kPageKeys;    // [n][64]
+    permuted_ = scores_ + t.queries() * kPageKeys;    // [64]
+    maxima_ = permuted_ + kPageKeys;                  // [padded]
+    sums_ = maxima_ + padded;                         // [padded]
+    seen_ = reinterpret_cast<uint64_t*>(sums_ + padded);  // [padded]
+    q_ = reinterpret_cast<const float**>(seen_ + padded);  // [padded]
+    o_b_ = sums_ + 5 * padded;                        // [kTileQueries][v_dim]
+    tail_scores_ = o_b_ + kTileQueries * l_.v_dim;    // [pages][n][64], then [pages][64][v_dim]
+    std::memset(maxima_, 0, sizeof(float) * static_cast<size_t>(padded));
+    for (int64_t i = 0; i < t.queries(); ++i) q_[i] = t.a.q.raw() + t.output_of(i) * l_.k_dim;
+  }
+
+  void run(int first, int last) { walk(t_.row_begin, t_.row_end, first, last); }
+
+ private:
+  // Rows [lo, hi) have the same pages before block `first`.
+  void walk(int64_t lo, int64_t hi, int first, int last) {
+    while (first < last) {
+      int common = std::numeric_limits<int>::max(), longest = 0, permuted = common;
+      bool one_table = true;
+      for (int64_t r = lo; r < hi; ++r) {
+        const AttnRow& row = t_.row(r);
+        longest = std::max(longest, blocks_of(row));
+        permuted = std::min(permuted, first_permuted(row));
+        if (r == lo || row.page_table == t_.row(r - 1).page_table) continue;
+        common = std::min(common, row.shared);
+        one_table = false;
+      }
+      last = std::min(last, longest);
+      if (one_table) return sequence(lo, hi, first, last);
+      const int end = std::min({last, common, permuted});
+      if (end > first) {
+        blocks(lo, hi, first, end, Tail{});
+        first = end;
         continue;
       }
-      const float* values[kPageKeys];
-      for (uint64_t rest = seen[i]; rest != 0; rest &= rest - 1) {
-        const int j = std::countr_zero(rest);
-        const int slot = t.slot(row, begin + j);
-        const int page = slot / kPageKeys - tail.first_page;
-        permuted[j] = tail_scores[(int64_t{page} * n + i) * kPageKeys + slot % kPageKeys];
-        values[j] = tail_values + (int64_t{page} * kPageKeys + slot % kPageKeys) * l.v_dim;
+      // Here they part: each run that still shares goes on, or each sequence where one of them has permuted keys.
+      for (int64_t begin = lo; begin < hi;) {
+        int64_t next = begin + 1;
+        while (next < hi && (t_.row(next).page_table == t_.row(next - 1).page_table ||
+                             (permuted > first && t_.row(next).shared > first))) {
+          ++next;
+        }
+        walk(begin, next, first, last);
+        begin = next;
       }
-      block_softmax(t.a, seen[i], permuted, &maxima[i], &sums[i]);
-      scattered_values(permuted, seen[i], values, l.v_dim, o_b);
-      sink.add_block(i, block, maxima[i], sums[i], o_b);
-      seen[i] = 0;
+      return;
     }
-    if (!widened) continue;
-    sink.begin_block(block, n, seen, maxima, sums);
-    const float* v = widen_v(l, t.v_tile(any_row, block), vf);
-    by_fours(n, [&]<int kCount>(std::integral_constant<int, kCount>, int64_t first) {
-      if (std::all_of(seen + first, seen + first + kCount, [](uint64_t m) { return m == 0; })) return;
-      weighted_values<kCount>(scores + first * kPageKeys, seen + first, v, l.v_dim, o_b);
-      for (int i = 0; i < kCount; ++i) {
-        if (seen[first + i] == 0) continue;
-        sink.values(first + i, block, o_b + i * l.v_dim);
-      }
-    });
   }
-}
+
+  // Rows of one sequence.
+  void sequence(int64_t lo, int64_t hi, int first, int last) {
+    const Tail tail = tail_of(t_, lo, hi);
+    if (tail.pages == 0 || tail.first_page >= last) return blocks(lo, hi, first, last, Tail{});
+    const AttnRow& any_row = t_.row(lo);
+    const int64_t n = (hi - lo) * t_.heads_per_kv();
+    tail_values_ = tail_scores_ + int64_t{tail.pages} * n * kPageKeys;
+    for (int p = 0; p < tail.pages; ++p) {
+      scores_of(lo, hi, widen_k(l_, t_.k_tile(any_row, tail.first_page + p), kf_),
+                tail_scores_ + int64_t{p} * n * kPageKeys);
+      float* values = tail_values_ + int64_t{p} * kPageKeys * l_.v_dim;
+      const float* wide = widen_v(l_, t_.v_tile(any_row, tail.first_page + p), values);
+      if (wide != values)
+        std::memcpy(values, wide, sizeof(float) * static_cast<size_t>(kPageKeys) * static_cast<size_t>(l_.v_dim));
+    }
+    blocks(lo, hi, first, last, tail);
+  }
+
+  // Scores of the rows' queries for a tile's keys.
+  void scores_of(int64_t lo, int64_t hi, const float* k, float* out) {
+    const int64_t begin = t_.query_of(lo);
+    dot_tiles(q_ + begin, t_.query_of(hi) - begin, k, l_.k_dim, t_.a.scale, out);
+  }
+
+  // Blocks [first, last) of rows that have the same pages there.
+  void blocks(int64_t lo, int64_t hi, int first, int last, const Tail& tail) {
+    const int per_row = t_.heads_per_kv();
+    const int64_t begin = t_.query_of(lo), n = t_.query_of(hi) - begin;
+    for (int block = first; block < last; ++block) {
+      const int key = block * kPageKeys;
+      const AttnRow* widened = nullptr;  // a row that sees the block as it lies in its page
+      for (int64_t r = lo; r < hi; ++r) {
+        const AttnRow& row = t_.row(r);
+        const uint64_t visible = visible_keys(t_.a, row, key);
+        const int64_t q = t_.query_of(r);
+        std::fill(seen_ + q, seen_ + q + per_row, visible);
+        if (visible == 0) continue;
+        if (std::min(row.n_keys, key + kPageKeys) > row.identity) {
+          permuted_block(row, q, begin, n, block, tail);
+        } else if (widened == nullptr) {
+          widened = &row;
+        }
+      }
+      if (widened == nullptr) continue;
+      scores_of(lo, hi, widen_k(l_, t_.k_tile(*widened, block), kf_), scores_);
+      block_softmax(t_.a, n, seen_ + begin, scores_, maxima_ + begin, sums_ + begin);
+      sink_.begin_block(block, begin, n, seen_, maxima_, sums_);
+      const float* v = widen_v(l_, t_.v_tile(*widened, block), vf_);
+      by_tiles(n, [&]<int kCount>(std::integral_constant<int, kCount>, int64_t i) {
+        const uint64_t* seen = seen_ + begin + i;
+        if (std::all_of(seen, seen + kCount, [](uint64_t m) { return m == 0; })) return;
+        if (std::all_of(seen, seen + kCount, [](uint64_t m) { return m == ~uint64_t{0}; })) {
+          all_values<kCount>(scores_ + i * kPageKeys, v, l_.v_dim,
+                             [&](int x) { return sink_.adder(begin + i + x, block); });
+          for (int x = 0; x < kCount; ++x) sink_.done(begin + i + x);
+          return;
+        }
+        weighted_values<kCount>(scores_ + i * kPageKeys, seen, v, l_.v_dim, o_b_);
+        for (int x = 0; x < kCount; ++x) {
+          if (seen[x] != 0) sink_.values(begin + i + x, block, o_b_ + x * l_.v_dim);
+        }
+      });
+    }
+  }
+
+  // A block of one row, from query `q` on, that has keys of the tail; queries [begin, begin + n) have tail scores.
+  void permuted_block(const AttnRow& row, int64_t q, int64_t begin, int64_t n, int block, const Tail& tail) {
+    const uint64_t visible = seen_[q];
+    for (int64_t i = q; i < q + t_.heads_per_kv(); ++i) {
+      const float* values[kPageKeys];
+      for (uint64_t rest = visible; rest != 0; rest &= rest - 1) {
+        const int j = std::countr_zero(rest);
+        const int slot = t_.slot(row, block * kPageKeys + j);
+        const int page = slot / kPageKeys - tail.first_page;
+        permuted_[j] = tail_scores_[(int64_t{page} * n + i - begin) * kPageKeys + slot % kPageKeys];
+        values[j] = tail_values_ + (int64_t{page} * kPageKeys + slot % kPageKeys) * l_.v_dim;
+      }
+      block_softmax(t_.a, 1, &visible, permuted_, &maxima_[i], &sums_[i]);
+      scattered_values(permuted_, visible, values, l_.v_dim, o_b_);
+      sink_.add_block(i, block, maxima_[i], sums_[i], o_b_);
+      seen_[i] = 0;
+    }
+  }
+
+  const AttentionTile& t_;
+  const KvLayout& l_;
+  Sink& sink_;
+  float *kf_, *vf_, *scores_, *permuted_, *maxima_, *sums_, *o_b_, *tail_scores_, *tail_values_ = nullptr;
+  uint64_t* seen_;
+  const float** q_;
+};
 
 inline void write_output(const AttentionArgs& a, int64_t output, const Merged& state, const float* o) {
   const int dim = a.layout.v_dim;
@@ -466,13 +626,15 @@ inline void write_output(const AttentionArgs& a, int64_t output, const Merged& s
   for (int e = 0; e < dim; e += 16) store(out + e, load(o + e) / l);
 }
 
-// Sinks of attend_blocks. Blocks are merged as they come,
+// Sinks of BlockWalk. Blocks are merged as they come,
 struct MergingSink {
   MergedQueries merged;
-  void begin_block(int, int64_t n, const uint64_t* seen, const float* m_b, const float* l_b) {
-    merged.begin_block(n, seen, m_b, l_b);
+  void begin_block(int, int64_t first, int64_t n, const uint64_t* seen, const float* m_b, const float* l_b) {
+    merged.begin_block(first, n, seen, m_b, l_b);
   }
   void values(int64_t i, int, const float* o_b) { merged.add(i, o_b); }
+  MergedQueries::Adder adder(int64_t i, int) const { return merged.adder(i); }
+  void done(int64_t i) { merged.added(i); }
   void add_block(int64_t i, int, float m_b, float l_b, const float* o_b) { merged.add_block(i, m_b, l_b, o_b); }
 };
 
@@ -483,8 +645,8 @@ struct PartialSink {
   int max_blocks;
   int64_t stride;
   float* at(int64_t i, int block) const { return partials + (t.output_of(i) * max_blocks + block) * stride; }
-  void begin_block(int block, int64_t n, const uint64_t* seen, const float* m_b, const float* l_b) {
-    for (int64_t i = 0; i < n; ++i) {
+  void begin_block(int block, int64_t first, int64_t n, const uint64_t* seen, const float* m_b, const float* l_b) {
+    for (int64_t i = first; i < first + n; ++i) {
       if (seen[i] == 0) continue;
       float* p = at(i, block);
       p[0] = 1.0f;
@@ -495,6 +657,12 @@ struct PartialSink {
   void values(int64_t i, int block, const float* o_b) {
     std::memcpy(at(i, block) + 16, o_b, static_cast<size_t>(t.a.layout.v_dim) * sizeof(float));
   }
+  struct Adder {
+    float* o;
+    void put(int e, native::F o_b) const { native::store(o + e, o_b); }
+  };
+  Adder adder(int64_t i, int block) const { return {at(i, block) + 16}; }
+  void done(int64_t) {}
   void add_block(int64_t i, int block, float m_b, float l_b, const float* o_b) {
     float* p = at(i, block);
     p[0] = 1.0f;
@@ -504,54 +672,107 @@ struct PartialSink {
   }
 };
 
+// How the rows of a call are dealt to threads. Costs are in units of one query with one block.
+struct AttentionPlan {
+  int64_t tile_queries = 0;  // at most so many a tile, but at least one row
+  int64_t tasks = 0;
+  int max_blocks = 0;
+  bool split = false;  // contexts too, into partials of fixed ranges of blocks
+  int blocks_per_task = 1;
+};
+
+// Rows of one group are cut into equal tiles.
+inline int64_t tiles_of(const AttnGroup& g, int heads_per_kv, int64_t tile_queries) {
+  const int64_t rows = g.row_end - g.row_begin;
+  const int64_t tile_rows = std::max<int64_t>(1, tile_queries / heads_per_kv);
+  return (rows + tile_rows - 1) / tile_rows;
+}
+inline int64_t tile_row(const AttnGroup& g, int64_t tiles, int64_t tile) {
+  return g.row_begin + (g.row_end - g.row_begin) * tile / tiles;
+}
+
+// Widening a tile takes as long as some queries.
+inline double widening_cost(DType type) { return is_float(type) ? 1.5 : 30.0; }
+
+inline AttentionPlan plan_attention(const AttentionArgs& a, int threads) {
+  const KvLayout& l = a.layout;
+  const int heads_per_kv = a.heads / l.n_kv_heads;
+  const double widening = widening_cost(l.k_type) + widening_cost(l.v_type);
+  const auto seen_from = [&](const AttnRow& row) {  // the first block that is seen, sinks aside
+    const int first = a.window > 0 ? std::max(row.key_begin, row.ordinal - a.window + 1) : row.key_begin;
+    return std::max(first, 0) / kPageKeys;
+  };
+  AttentionPlan plan;
+  double blocks = 0, saved = 0;  // over all rows; saved: those that a row shares with the row before
+  int64_t longest_group = 0;
+  for (const AttnGroup& g : a.groups) {
+    plan.max_blocks = std::max(plan.max_blocks, (g.max_keys + kPageKeys - 1) / kPageKeys);
+    longest_group = std::max<int64_t>(longest_group, g.row_end - g.row_begin);
+    for (int64_t r = g.row_begin; r < g.row_end; ++r) {
+      const AttnRow& row = a.rows.raw()[r];
+      blocks += blocks_of(row) - seen_from(row);
+      saved += std::max(0, std::min(row.shared, blocks_of(row)) - seen_from(row));
+    }
+  }
+  const int64_t rows = a.groups.back().row_end;
+  const auto total_cost = [&](int64_t tiles) {
+    const double together = static_cast<double>(rows - tiles) / static_cast<double>(rows);
+    return l.n_kv_heads * (blocks * heads_per_kv + widening * (blocks - saved * together));
+  };
+  // Splitting deals the work evenly, but its partials are written and read again, which takes about a quarter of the
+  // time, and must fit in memory.
+  constexpr double kSplitCost = 1.25, kPartialFloats = 1 << 26;
+  const bool may_split = threads > 1 && plan.max_blocks > 1 &&
+                         static_cast<double>(rows * a.heads) * plan.max_blocks * (l.v_dim + 16) < kPartialFloats;
+  double best = std::numeric_limits<double>::infinity();
+  for (const int64_t queries : {1, 6, 12, 18, 24, 36, 48, 72, 96, 128}) {
+    int64_t tiles = 0;
+    for (const AttnGroup& g : a.groups) tiles += tiles_of(g, heads_per_kv, queries);
+    const int64_t tasks = tiles * l.n_kv_heads;
+    const double total = total_cost(tiles);
+    const double whole = total / static_cast<double>(tasks) * static_cast<double>((tasks + threads - 1) / threads);
+    const double split = may_split ? kSplitCost * total / threads : whole;
+    if (std::min(whole, split) < best) {
+      best = std::min(whole, split);
+      plan.tile_queries = queries;
+      plan.tasks = tasks;
+      plan.split = split < whole;
+    }
+    if (queries >= longest_group * heads_per_kv) break;
+  }
+  const int64_t enough = int64_t{threads} * 4;
+  plan.blocks_per_task = std::clamp(static_cast<int>(plan.max_blocks * plan.tasks / enough), 1, 8);
+  return plan;
+}
+
 inline void attention(Queue& queue, const AttentionArgs& a) {
   CpuQueue& q = cpu(queue);
   const KvLayout& l = a.layout;
   const int heads_per_kv = a.heads / l.n_kv_heads;
-  // At least 32 queries, a multiple of 4 of them.
-  const int64_t unit = 4 / std::gcd(heads_per_kv, 4);
-  const int64_t tile_rows = ((32 + heads_per_kv - 1) / heads_per_kv + unit - 1) / unit * unit;
-  struct Range {
-    int64_t first_task;
-    const AttnGroup* group;
-  };
-  int64_t tasks = 0;
-  int max_blocks = 0;
-  for (const AttnGroup& g : a.groups) {
-    tasks += (g.row_end - g.row_begin + tile_rows - 1) / tile_rows * l.n_kv_heads;
-    max_blocks = std::max(max_blocks, (g.max_keys + kPageKeys - 1) / kPageKeys);
-  }
+  const AttentionPlan plan = plan_attention(a, q.pool().threads());
+  // The last tiles of a group see most keys, and come first.
   const auto tile_of = [&](int64_t task) {
+    task = plan.tasks - 1 - task;
     for (const AttnGroup& g : a.groups) {
-      const int64_t here = (g.row_end - g.row_begin + tile_rows - 1) / tile_rows * l.n_kv_heads;
-      if (task < here) {
-        const int64_t begin = g.row_begin + task / l.n_kv_heads * tile_rows;
-        return AttentionTile{a, begin, std::min<int64_t>(begin + tile_rows, g.row_end),
+      const int64_t tiles = tiles_of(g, heads_per_kv, plan.tile_queries);
+      if (task < tiles * l.n_kv_heads) {
+        const int64_t tile = task / l.n_kv_heads;
+        return AttentionTile{a, tile_row(g, tiles, tile), tile_row(g, tiles, tile + 1),
                              static_cast<int>(task % l.n_kv_heads)};
       }
-      task -= here;
+      task -= tiles * l.n_kv_heads;
     }
     return AttentionTile{a, 0, 0, 0};
   };
-  const auto blocks_of = [&](const AttentionTile& t) {
-    int keys = 0;
-    for (int64_t r = t.row_begin; r < t.row_end; ++r) keys = std::max(keys, a.rows.raw()[r].n_keys);
-    return (keys + kPageKeys - 1) / kPageKeys;
-  };
 
-  // Where heads and rows do not occupy the threads evenly, contexts are split as well, into at most 8 blocks a task.
-  const int64_t enough = int64_t{q.pool().threads()} * 4;
-  const bool split = tasks < enough && q.pool().threads() > 1 && max_blocks > 1;
-  const int blocks_per_task = std::clamp(static_cast<int>(max_blocks * tasks / enough), 1, 8);
-  if (!split) {
-    q.pool().parallel_for(tasks, 1, [&](int64_t begin, int64_t end, int thread) {
+  if (!plan.split) {
+    q.pool().parallel_for(plan.tasks, 1, [&](int64_t begin, int64_t end, int thread) {
       for (int64_t task = begin; task < end; ++task) {
         const AttentionTile t = tile_of(task);
-        const Tail tail = tail_of(t);
-        const size_t floats = tile_scratch_floats(t, tail);
+        const size_t floats = BlockWalk<MergingSink>::scratch_floats(t);
         float* scratch = q.scratch(thread, floats + MergedQueries::floats(t.queries(), l.v_dim));
         MergingSink sink{MergedQueries(t.queries(), l.v_dim, scratch + floats)};
-        attend_blocks(t, tail, 0, blocks_of(t), scratch, sink);
+        BlockWalk<MergingSink>(t, scratch, sink).run(0, plan.max_blocks);
         for (int64_t i = 0; i < t.queries(); ++i) {
           write_output(a, t.output_of(i), sink.merged.state(i), sink.merged.values(i));
         }
@@ -561,22 +782,21 @@ inline void attention(Queue& queue, const AttentionArgs& a) {
   }
 
   // Few rows over a long context: partials of fixed ranges of blocks, then each query merges its own in block order.
+  const int max_blocks = plan.max_blocks;
   const int64_t stride = l.v_dim + 16;
   const int64_t outputs = static_cast<int64_t>(a.groups.back().row_end) * a.heads;
   float* partials = q.shared_scratch(static_cast<size_t>(outputs * max_blocks * stride));
-  const int64_t chunks = (max_blocks + blocks_per_task - 1) / blocks_per_task;
-  q.pool().parallel_for(tasks * chunks, 1, [&](int64_t begin, int64_t end, int thread) {
+  const int64_t chunks = (max_blocks + plan.blocks_per_task - 1) / plan.blocks_per_task;
+  q.pool().parallel_for(plan.tasks * chunks, 1, [&](int64_t begin, int64_t end, int thread) {
     for (int64_t task = begin; task < end; ++task) {
       const AttentionTile t = tile_of(task / chunks);
-      const Tail tail = tail_of(t);
-      const int first = static_cast<int>(task % chunks) * blocks_per_task;
-      const int last = std::min(first + blocks_per_task, max_blocks);
+      const int first = static_cast<int>(task % chunks) * plan.blocks_per_task;
+      const int last = std::min(first + plan.blocks_per_task, max_blocks);
       for (int64_t i = 0; i < t.queries(); ++i) {
         for (int b = first; b < last; ++b) partials[(t.output_of(i) * max_blocks + b) * stride] = 0.0f;
       }
-      float* scratch = q.scratch(thread, tile_scratch_floats(t, tail));
       PartialSink sink{t, partials, max_blocks, stride};
-      attend_blocks(t, tail, first, std::min(last, blocks_of(t)), scratch, sink);
+      BlockWalk<PartialSink>(t, q.scratch(thread, BlockWalk<PartialSink>::scratch_floats(t)), sink).run(first, last);
     }
   });
   const int64_t merges_per_task = std::max<int64_t>(1, 64 / max_blocks);  // so that the region is worth its start

@@ -18,12 +18,14 @@ inline F operator-(F a, F b) { return {_mm512_sub_ps(a.v, b.v)}; }
 inline F operator*(F a, F b) { return {_mm512_mul_ps(a.v, b.v)}; }
 inline F operator/(F a, F b) { return {_mm512_div_ps(a.v, b.v)}; }
 inline F fma(F a, F b, F c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+inline F fnma(F a, F b, F c) { return {_mm512_fnmadd_ps(a.v, b.v, c.v)}; }
 inline F neg(F a) { return {_mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(a.v), _mm512_set1_epi32(INT32_MIN)))}; }
 inline F max(F a, F b) { return {_mm512_max_ps(a.v, b.v)}; }
 inline F min(F a, F b) { return {_mm512_min_ps(a.v, b.v)}; }
 inline F rint(F a) { return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
 inline F select_lanes(uint32_t mask, F a, F b) { return {_mm512_mask_blend_ps(static_cast<__mmask16>(mask), b.v, a.v)}; }
 inline uint32_t less(F a, F b) { return _mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ); }
+inline F select_less(F a, F b, F x, F y) { return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ), y.v, x.v)}; }
 inline I load_i(const int32_t* p) { return {_mm512_loadu_si512(p)}; }
 inline F to_float(I a) { return {_mm512_cvtepi32_ps(a.v)}; }
 inline F pow2(F n) { return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n.v), _mm512_set1_epi32(127)), 23))}; }
@@ -93,6 +95,7 @@ inline F operator-(F x, F y) { return {_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.
 inline F operator*(F x, F y) { return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)}; }
 inline F operator/(F x, F y) { return {_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b)}; }
 inline F fma(F x, F y, F z) { return {_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)}; }
+inline F fnma(F x, F y, F z) { return {_mm256_fnmadd_ps(x.a, y.a, z.a), _mm256_fnmadd_ps(x.b, y.b, z.b)}; }
 inline F neg(F x) { const __m256 s = _mm256_set1_ps(-0.0f); return {_mm256_xor_ps(x.a, s), _mm256_xor_ps(x.b, s)}; }
 inline F max(F x, F y) { return {_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)}; }
 inline F min(F x, F y) { return {_mm256_min_ps(x.a, y.a), _mm256_min_ps(x.b, y.b)}; }
@@ -100,6 +103,7 @@ inline F rint(F x) { constexpr int r = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO
 inline __m256 half_mask(uint32_t m) { const __m256i bits = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128); return _mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(static_cast<int>(m)), bits), bits)); }
 inline F select_lanes(uint32_t m, F x, F y) { return {_mm256_blendv_ps(y.a, x.a, half_mask(m & 255)), _mm256_blendv_ps(y.b, x.b, half_mask(m >> 8))}; }
 inline uint32_t less(F x, F y) { return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(x.a, y.a, _CMP_LT_OQ))) | static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(x.b, y.b, _CMP_LT_OQ))) << 8; }
+inline F select_less(F a, F b, F x, F y) { return {_mm256_blendv_ps(y.a, x.a, _mm256_cmp_ps(a.a, b.a, _CMP_LT_OQ)), _mm256_blendv_ps(y.b, x.b, _mm256_cmp_ps(a.b, b.b, _CMP_LT_OQ))}; }
 inline __m256 pow2_half(__m256 n) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23)); }
 inline F pow2(F n) { return {pow2_half(n.a), pow2_half(n.b)}; }
 inline void store_half(uint16_t* p, F x) {
@@ -236,6 +240,7 @@ inline F operator-(const F& a, const F& b) { F r; DECANT_LANES(r.v[i] = a.v[i] -
 inline F operator*(const F& a, const F& b) { F r; DECANT_LANES(r.v[i] = a.v[i] * b.v[i]); return r; }
 inline F operator/(const F& a, const F& b) { F r; DECANT_LANES(r.v[i] = a.v[i] / b.v[i]); return r; }
 inline F fma(const F& a, const F& b, const F& c) { F r; DECANT_LANES(r.v[i] = std::fma(a.v[i], b.v[i], c.v[i])); return r; }
+inline F fnma(const F& a, const F& b, const F& c) { F r; DECANT_LANES(r.v[i] = std::fma(-a.v[i], b.v[i], c.v[i])); return r; }
 inline F neg(const F& a) { F r; DECANT_LANES(r.v[i] = -a.v[i]); return r; }
 // As the instructions: the second operand when either is NaN.
 inline F max(const F& a, const F& b) { F r; DECANT_LANES(r.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i]); return r; }
@@ -243,6 +248,7 @@ inline F min(const F& a, const F& b) { F r; DECANT_LANES(r.v[i] = a.v[i] < b.v[i
 inline F rint(const F& a) { F r; DECANT_LANES(r.v[i] = std::nearbyint(a.v[i])); return r; }
 inline F select_lanes(uint32_t m, const F& a, const F& b) { F r; DECANT_LANES(r.v[i] = (m >> i & 1) != 0 ? a.v[i] : b.v[i]); return r; }
 inline uint32_t less(const F& a, const F& b) { uint32_t m = 0; DECANT_LANES(m |= static_cast<uint32_t>(a.v[i] < b.v[i]) << i); return m; }
+inline F select_less(const F& a, const F& b, const F& x, const F& y) { F r; DECANT_LANES(r.v[i] = a.v[i] < b.v[i] ? x.v[i] : y.v[i]); return r; }
 inline I zero_i() { return I{}; }
 inline F to_float(const I& a) { F r; DECANT_LANES(r.v[i] = static_cast<float>(a.v[i])); return r; }
 inline F pow2(const F& n) { F r; DECANT_LANES(r.v[i] = std::bit_cast<float>(static_cast<uint32_t>((n.v[i] >= -127.0f && n.v[i] <= 128.0f ? static_cast<int32_t>(n.v[i]) : -127) + 127) << 23)); return r; }
@@ -323,8 +329,8 @@ inline uint32_t first_lanes(int64_t n) { return n >= 16 ? 0xffffu : (1u << n) - 
 inline F exp(F x) {
   const F clamped = min(set1(88.0f), x);  // the second operand when x is NaN
   const F n = rint(clamped * set1(1.44269504088896341f));
-  F r = fma(neg(n), set1(0.693359375f), clamped);
-  r = fma(neg(n), set1(-2.12194440e-4f), r);
+  F r = fnma(n, set1(0.693359375f), clamped);  // -n * c + x in one rounding
+  r = fnma(n, set1(-2.12194440e-4f), r);
   F p = set1(1.0f / 720.0f);
   p = fma(p, r, set1(1.0f / 120.0f));
   p = fma(p, r, set1(1.0f / 24.0f));
@@ -333,5 +339,5 @@ inline F exp(F x) {
   p = fma(p, r, set1(1.0f));
   p = fma(p, r, set1(1.0f));
   const F value = p * pow2(n);
-  return select_lanes(less(x, set1(-87.0f)), set1(0.0f), value);
+  return select_less(x, set1(-87.0f), set1(0.0f), value);
 }
