@@ -2,9 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The CUDA kernel table: plain kernels that follow table.h operation by operation, one thread per output element (or
-// per key, or per value dimension), every sum sequential. They are the GPU's specification, not its fast path. Compiled
-// with
-// --fmad=false, so only __fmaf_rn fuses.
+// per key, or per value dimension), every sum sequential. They are the GPU's specification, not its fast path; only
+// attention shares its loads among rows, as table.h allows. Compiled with --fmad=false, so only __fmaf_rn fuses.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
@@ -22,6 +21,34 @@ constexpr int kThreads = 256;
 class CudaQueue final : public Queue {
  public:
   cudaStream_t stream = nullptr;
+  int processors = 1;        // multiprocessors of the device
+  int max_shared_bytes = 0;  // of a thread block
+
+  // Device memory of an op, contents undefined; null if there is none. What it held before may still be read by queued
+  // work, so growing waits.
+  float* scratch(size_t floats) {
+    if (floats <= scratch_floats_) return scratch_;
+    release();
+    if (cudaMalloc(&scratch_, floats * sizeof(float)) != cudaSuccess) {
+      cudaGetLastError();
+      scratch_ = nullptr;
+      return nullptr;
+    }
+    scratch_floats_ = floats;
+    return scratch_;
+  }
+  void release() {
+    if (scratch_ != nullptr) {
+      cudaStreamSynchronize(stream);
+      cudaFree(scratch_);
+    }
+    scratch_ = nullptr;
+    scratch_floats_ = 0;
+  }
+
+ private:
+  float* scratch_ = nullptr;
+  size_t scratch_floats_ = 0;
 };
 
 cudaStream_t stream_of(Queue& queue) { return static_cast<CudaQueue&>(queue).stream; }
@@ -430,7 +457,282 @@ struct AttentionView {
   const int32_t* paths;
 };
 
-// One thread block per (row, head); 64 threads hold a block's keys, then all threads hold the value dimensions.
+__device__ bool sees(const AttentionView& a, const AttnRow& r, int j) {
+  if (j < r.key_begin || j >= r.n_keys) return false;
+  return a.window == 0 || r.ordinal - j < a.window || j - r.key_begin < a.sinks;
+}
+
+// The partial results of (row, head) for a block: [seen, m, l, unused, o...].
+__host__ __device__ int64_t partial_floats(int v_dim) { return v_dim + 4; }
+
+// One thread block per tile of rows, kv head and range of blocks. Neighbouring rows whose block is the same page are a
+// run: its keys and values are loaded to shared memory once for all of their queries. Blocks are merged as they come,
+// or, with `partials` [rows, heads, max_blocks], kept for merge_kernel.
+struct TileView {
+  AttentionView a;
+  int64_t rows;
+  int tile_rows, blocks_per_range, max_blocks;
+  float* partials;
+
+  __host__ __device__ int heads_per_kv() const { return a.heads / a.cache.kv_heads; }
+  __host__ __device__ int queries() const { return tile_rows * heads_per_kv(); }
+  // Shared memory: keys or values (not at the same time), scores, and per query: mask, 5 floats.
+  __host__ __device__ int wide_floats() const {
+    return kPageKeys * (a.cache.k_dim > a.cache.v_dim ? a.cache.k_dim : a.cache.v_dim);
+  }
+  size_t shared_bytes() const {
+    return sizeof(float) * (static_cast<size_t>(wide_floats()) + static_cast<size_t>(queries()) * (kPageKeys + 2 + 6));
+  }
+};
+
+constexpr int kTileThreads = 256, kQueriesOfThread = 4;
+
+__global__ void tile_kernel(TileView t) {
+  extern __shared__ float shared[];
+  const AttentionView& a = t.a;
+  const CacheView& c = a.cache;
+  const int per_row = t.heads_per_kv(), max_queries = t.queries();
+  float* wide = shared;
+  float* scores = wide + t.wide_floats();                                           // [queries][64]
+  auto* masks = reinterpret_cast<unsigned long long*>(scores + max_queries * kPageKeys);  // [queries]
+  float* m = reinterpret_cast<float*>(masks + max_queries);                         // of the merged blocks
+  float* l = m + max_queries;
+  float* m_b = l + max_queries;  // of this block
+  float* l_b = m_b + max_queries;
+  float* keep = l_b + max_queries;
+  float* take = keep + max_queries;  // both negative: the first block of the query
+  const int kv_head = blockIdx.y;
+  const int64_t row_begin = static_cast<int64_t>(blockIdx.x) * t.tile_rows;
+  const int64_t row_end = row_begin + t.tile_rows < t.rows ? row_begin + t.tile_rows : t.rows;
+  const auto output_of = [&](int64_t row, int query) {  // query: of this row's group of heads
+    return row * a.heads + kv_head * per_row + query;
+  };
+  const auto partial_of = [&](int64_t output, int block) {
+    return t.partials + (output * t.max_blocks + block) * partial_floats(c.v_dim);
+  };
+  const int first_block = blockIdx.z * t.blocks_per_range;
+  const int last_block =
+      first_block + t.blocks_per_range < t.max_blocks ? first_block + t.blocks_per_range : t.max_blocks;
+  const int all = static_cast<int>(row_end - row_begin) * per_row;
+  for (int i = threadIdx.x; i < all; i += blockDim.x) m[i] = l[i] = -1.0f;  // a sum is never negative: nothing yet
+  if (t.partials != nullptr) {
+    for (int i = threadIdx.x; i < all * (last_block - first_block); i += blockDim.x) {
+      const int query = i % all;
+      *partial_of(output_of(row_begin + query / per_row, query % per_row), first_block + i / all) = 0.0f;
+    }
+  }
+  __syncthreads();
+
+  for (int block = first_block; block < last_block; ++block) {
+    const int begin = block * kPageKeys;
+    const auto permuted = [&](const AttnRow& r) {
+      return (r.n_keys < begin + kPageKeys ? r.n_keys : begin + kPageKeys) > r.identity;
+    };
+    for (int64_t lo = row_begin; lo < row_end;) {
+      int64_t hi = lo + 1;
+      const AttnRow first_row = a.rows[lo];
+      const bool scattered = permuted(first_row);
+      while (!scattered && hi < row_end) {
+        const AttnRow next = a.rows[hi];
+        if (permuted(next) || (next.page_table != a.rows[hi - 1].page_table && next.shared <= block)) break;
+        ++hi;
+      }
+      const int n = static_cast<int>(hi - lo) * per_row;
+      const int base = static_cast<int>(lo - row_begin) * per_row;  // of the run's first query in the tile
+      // What each query sees.
+      bool any = false;
+      int seeing = -1;  // a row that sees the block: its table has the page
+      for (int64_t row = lo; row < hi; ++row) {
+        const AttnRow r = a.rows[row];
+        bool mine = false;
+        for (int j = threadIdx.x % 32; j < kPageKeys; j += 32) mine = mine || sees(a, r, begin + j);
+        if (__any_sync(0xffffffffu, mine)) {
+          any = true;
+          seeing = static_cast<int>(row - lo);
+        }
+      }
+      if (!any) {
+        lo = hi;
+        continue;
+      }
+      for (int i = threadIdx.x; i < n; i += blockDim.x) {
+        const AttnRow r = a.rows[lo + i / per_row];
+        unsigned long long mask = 0;
+        for (int j = 0; j < kPageKeys; ++j) mask |= static_cast<unsigned long long>(sees(a, r, begin + j)) << j;
+        masks[i] = mask;
+      }
+      // The slot of key j of this block; runs of scattered keys are one row.
+      const AttnRow source = a.rows[lo + seeing];
+      const auto slot_of = [&](int j) -> int64_t {
+        if (scattered && !sees(a, source, begin + j)) return -1;
+        const int ordinal = begin + j;
+        const int s = ordinal < source.identity || !scattered ? ordinal : a.paths[source.path + ordinal - source.identity];
+        return static_cast<int64_t>(a.pages[source.page_table + s / kPageKeys]) * kPageKeys + s % kPageKeys;
+      };
+      const uint8_t* page = scattered ? nullptr : a.pool + c.k_offset(slot_of(0), kv_head);
+      for (int i = threadIdx.x; i < c.k_dim * kPageKeys; i += blockDim.x) {
+        if (scattered) {
+          const int64_t s = slot_of(i % kPageKeys);
+          if (s < 0) continue;
+          wide[i] = load_float(a.pool + c.k_offset(s, kv_head), c.k_type, c.k_index(s % kPageKeys, i / kPageKeys));
+        } else {
+          wide[i] = load_float(page, c.k_type, i);
+        }
+      }
+      __syncthreads();
+
+      // Scores: a thread takes a key and four queries at a time.
+      const int key = threadIdx.x % kPageKeys;
+      for (int q0 = threadIdx.x / kPageKeys * kQueriesOfThread; q0 < n;
+           q0 += kTileThreads / kPageKeys * kQueriesOfThread) {
+        const float* q[kQueriesOfThread];
+        float dot[kQueriesOfThread];
+        for (int x = 0; x < kQueriesOfThread; ++x) {
+          const int i = q0 + x < n ? q0 + x : n - 1;
+          q[x] = a.q + output_of(lo + i / per_row, i % per_row) * c.k_dim;
+          dot[x] = 0.0f;
+        }
+        for (int d = 0; d < c.k_dim; ++d) {
+          const float k = wide[d * kPageKeys + key];
+          for (int x = 0; x < kQueriesOfThread; ++x) dot[x] = __fmaf_rn(q[x][d], k, dot[x]);
+        }
+        for (int x = 0; x < kQueriesOfThread && q0 + x < n; ++x) {
+          const float score = __fmul_rn(a.scale, dot[x]);
+          scores[(q0 + x) * kPageKeys + key] = a.soft_cap > 0.0f ? cap_spec(score, a.soft_cap) : score;
+        }
+      }
+      __syncthreads();
+
+      // Softmax: 16 threads a query, each a lane of table.h. All threads stay in the loop, for the shuffles.
+      const int lane = threadIdx.x % 16;
+      for (int i0 = 0; i0 < n; i0 += kTileThreads / 16) {
+        const int i = i0 + threadIdx.x / 16;
+        const bool live = i < n && masks[i] != 0;
+        float top = -INFINITY;
+        for (int j = lane; live && j < kPageKeys; j += 16) {
+          if (masks[i] >> j & 1) top = fmaxf(top, scores[i * kPageKeys + j]);
+        }
+        for (int half = 8; half > 0; half /= 2) top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, half, 16));
+        float sum = 0.0f;
+        for (int j = lane; live && j < kPageKeys; j += 16) {
+          float* p = &scores[i * kPageKeys + j];
+          *p = (masks[i] >> j & 1) ? exp_spec(__fadd_rn(*p, -top)) : 0.0f;
+          sum = __fadd_rn(sum, *p);
+        }
+        for (int half = 8; half > 0; half /= 2) {
+          sum = __fadd_rn(sum, __shfl_down_sync(0xffffffffu, sum, half, 16));
+        }
+        if (live && lane == 0) {
+          const int at = base + i;
+          m_b[at] = top;
+          l_b[at] = sum;
+          if (t.partials != nullptr) {
+            float* p = partial_of(output_of(lo + i / per_row, i % per_row), block);
+            p[0] = 1.0f;
+            p[1] = top;
+            p[2] = sum;
+          } else if (l[at] < 0.0f) {
+            keep[at] = take[at] = -1.0f;
+            m[at] = top;
+            l[at] = sum;
+          } else {
+            const float m_new = fmaxf(m[at], top);
+            keep[at] = exp_spec(__fadd_rn(m[at], -m_new));
+            take[at] = exp_spec(__fadd_rn(top, -m_new));
+            l[at] = __fmaf_rn(l[at], keep[at], __fmul_rn(sum, take[at]));
+            m[at] = m_new;
+          }
+        }
+      }
+      // Values take the keys' place.
+      for (int i = threadIdx.x; i < c.v_dim * kPageKeys; i += blockDim.x) {
+        if (scattered) {
+          const int64_t s = slot_of(i / c.v_dim);
+          if (s < 0) continue;
+          wide[i] =
+              load_float(a.pool + c.k_offset(s, kv_head) + c.k_tile, c.v_type, c.v_index(s % kPageKeys, i % c.v_dim));
+        } else {
+          wide[i] = load_float(page + c.k_tile, c.v_type, i);
+        }
+      }
+      __syncthreads();
+
+      const int parts = (n + kQueriesOfThread - 1) / kQueriesOfThread;
+      for (int item = threadIdx.x; item < parts * c.v_dim; item += blockDim.x) {
+        const int e = item % c.v_dim, q0 = item / c.v_dim * kQueriesOfThread;
+        float sum[kQueriesOfThread] = {};
+        unsigned long long mask[kQueriesOfThread], common = ~0ULL;
+        for (int x = 0; x < kQueriesOfThread; ++x) {
+          mask[x] = q0 + x < n ? masks[q0 + x] : 0;
+          if (q0 + x < n) common &= mask[x];
+        }
+        const float* p[kQueriesOfThread];
+        for (int x = 0; x < kQueriesOfThread; ++x) p[x] = scores + (q0 + x < n ? q0 + x : q0) * kPageKeys;
+        if (common == ~0ULL) {
+          for (int j = 0; j < kPageKeys; ++j) {
+            const float v = wide[j * c.v_dim + e];
+            for (int x = 0; x < kQueriesOfThread; ++x) sum[x] = __fmaf_rn(p[x][j], v, sum[x]);
+          }
+        } else {
+          for (int j = 0; j < kPageKeys; ++j) {
+            for (int x = 0; x < kQueriesOfThread; ++x) {
+              if (mask[x] >> j & 1) sum[x] = __fmaf_rn(p[x][j], wide[j * c.v_dim + e], sum[x]);
+            }
+          }
+        }
+        for (int x = 0; x < kQueriesOfThread; ++x) {
+          if (mask[x] == 0) continue;
+          const int i = q0 + x, at = base + i;
+          const int64_t output = output_of(lo + i / per_row, i % per_row);
+          if (t.partials != nullptr) {
+            partial_of(output, block)[4 + e] = sum[x];
+          } else {
+            float* o = a.out + output * c.v_dim + e;
+            *o = keep[at] < 0.0f ? sum[x] : __fmaf_rn(*o, keep[at], __fmul_rn(sum[x], take[at]));
+          }
+        }
+      }
+      __syncthreads();
+      lo = hi;
+    }
+  }
+  if (t.partials != nullptr) return;
+  for (int item = threadIdx.x; item < all * c.v_dim; item += blockDim.x) {
+    const int i = item / c.v_dim;
+    float* o = a.out + output_of(row_begin + i / per_row, i % per_row) * c.v_dim + item % c.v_dim;
+    *o = l[i] < 0.0f ? 0.0f : __fdiv_rn(*o, l[i]);
+  }
+}
+
+// One thread block per (row, head): its partials in block order.
+__global__ void merge_kernel(TileView t) {
+  const CacheView& c = t.a.cache;
+  const int64_t output = static_cast<int64_t>(blockIdx.x) * t.a.heads + blockIdx.y;
+  for (int e = threadIdx.x; e < c.v_dim; e += blockDim.x) {
+    float m = 0.0f, l = 0.0f, o = 0.0f;
+    bool any = false;
+    for (int block = 0; block < t.max_blocks; ++block) {
+      const float* p = t.partials + (output * t.max_blocks + block) * partial_floats(c.v_dim);
+      if (p[0] == 0.0f) continue;
+      if (!any) {
+        m = p[1];
+        l = p[2];
+        o = p[4 + e];
+        any = true;
+        continue;
+      }
+      const float m_new = fmaxf(m, p[1]);
+      const float keep = exp_spec(__fadd_rn(m, -m_new)), take = exp_spec(__fadd_rn(p[1], -m_new));
+      l = __fmaf_rn(l, keep, __fmul_rn(p[2], take));
+      o = __fmaf_rn(o, keep, __fmul_rn(p[4 + e], take));
+      m = m_new;
+    }
+    t.a.out[output * c.v_dim + e] = any ? __fdiv_rn(o, l) : 0.0f;
+  }
+}
+
+// For heads too large for a tile's shared memory. One thread block per (row, head); 64 threads hold a block's keys, then
+// all threads hold the value dimensions.
 __global__ void attention_kernel(AttentionView a) {
   __shared__ float p[kPageKeys];
   __shared__ int64_t slot[kPageKeys];
@@ -565,6 +867,35 @@ void attention(Queue& queue, const AttentionArgs& a) {
   const AttentionView view{view_of(a.layout), a.pool.raw(), a.q.raw(), a.out.raw(),  a.heads,       a.scale,
                            a.soft_cap,        a.window,     a.sinks,   a.rows.raw(), a.pages.raw(), a.paths.raw()};
   const dim3 grid(static_cast<unsigned>(rows), static_cast<unsigned>(a.heads));
+  auto& cuda = static_cast<CudaQueue&>(queue);
+  int64_t largest = 1;
+  int max_keys = 1;
+  for (const AttnGroup& g : a.groups) {
+    largest = g.row_end - g.row_begin > largest ? g.row_end - g.row_begin : largest;
+    max_keys = g.max_keys > max_keys ? g.max_keys : max_keys;
+  }
+  // Tiles of about 48 queries where that many rows may share, and at least two thread blocks for each multiprocessor, if
+  // need be by ranges of keys.
+  constexpr int64_t kTileQueries = 48, kPartialFloats = int64_t{1} << 26;
+  TileView tile{view, rows, 1, 0, (max_keys + kPageKeys - 1) / kPageKeys, nullptr};
+  const int64_t fitting = kTileQueries / tile.heads_per_kv();
+  tile.tile_rows = static_cast<int>(fitting < 1 ? 1 : fitting < largest ? fitting : largest);
+  if (tile.shared_bytes() <= static_cast<size_t>(cuda.max_shared_bytes)) {
+    const int64_t tiles = (rows + tile.tile_rows - 1) / tile.tile_rows;
+    const int64_t blocks = tiles * a.layout.n_kv_heads, wanted = int64_t{cuda.processors} * 2;
+    int64_t ranges = blocks < wanted ? (wanted + blocks - 1) / blocks : 1;
+    if (ranges > tile.max_blocks) ranges = tile.max_blocks;
+    const int64_t floats = rows * a.heads * tile.max_blocks * partial_floats(a.layout.v_dim);
+    if (ranges > 1 && floats <= kPartialFloats) tile.partials = cuda.scratch(static_cast<size_t>(floats));
+    if (tile.partials == nullptr) ranges = 1;
+    tile.blocks_per_range = static_cast<int>((tile.max_blocks + ranges - 1) / ranges);
+    ranges = (tile.max_blocks + tile.blocks_per_range - 1) / tile.blocks_per_range;
+    const dim3 tile_grid(static_cast<unsigned>(tiles), static_cast<unsigned>(a.layout.n_kv_heads),
+                         static_cast<unsigned>(ranges));
+    tile_kernel<<<tile_grid, kTileThreads, tile.shared_bytes(), stream_of(queue)>>>(tile);
+    if (tile.partials != nullptr) merge_kernel<<<grid, 64, 0, stream_of(queue)>>>(tile);
+    return;
+  }
   attention_kernel<<<grid, 128, static_cast<size_t>(a.layout.v_dim) * sizeof(float), stream_of(queue)>>>(view);
 }
 
@@ -634,12 +965,20 @@ class CudaDevice final : public Device {
  public:
   CudaDevice() : Device(&kCudaTable) {}
   ~CudaDevice() override {
+    queue_.release();
     if (queue_.stream != nullptr) cudaStreamDestroy(queue_.stream);
   }
   Status open() {
     if (const cudaError_t error = cudaStreamCreate(&queue_.stream); error != cudaSuccess) {
       return cuda_status(error);
     }
+    int device = 0;
+    cudaGetDevice(&device);
+    cudaDeviceGetAttribute(&queue_.processors, cudaDevAttrMultiProcessorCount, device);
+    cudaDeviceGetAttribute(&queue_.max_shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+    const cudaError_t error =
+        cudaFuncSetAttribute(tile_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, queue_.max_shared_bytes);
+    if (error != cudaSuccess) return cuda_status(error);
     return {};
   }
 
