@@ -974,13 +974,14 @@ std::function<Result<Command>()> define_bench_serve(Adder& add) {
   add.text("--api-key", "KEY", &o->api_key, "sent as a bearer token (default: $DECANT_API_KEY)");
   add.integer("--timeout", &o->timeout_s, 1, 86400, "seconds without a byte until a request has failed");
   add.group("Load");
-  const CLI::Option* mix = add.value(
-      "--mix", "NAME", "prompts: fixed, shared-prefix or long-prompt, all of random words, or spec-bench (default: fixed)",
-      [o](CLI::Option* option, const std::string& text) {
-        const std::optional<LoadMix> chosen = parse_load_mix(text);
-        if (!chosen) refuse(option, "fixed, shared-prefix, long-prompt or spec-bench", text);
-        o->mix.mix = *chosen;
-      });
+  const CLI::Option* mix =
+      add.value("--mix", "NAME",
+                "prompts: fixed, shared-prefix or long-prompt, all of random words, or spec-bench (default: fixed)",
+                [o](CLI::Option* option, const std::string& text) {
+                  const std::optional<LoadMix> chosen = parse_load_mix(text);
+                  if (!chosen) refuse(option, "fixed, shared-prefix, long-prompt or spec-bench", text);
+                  o->mix.mix = *chosen;
+                });
   add.choices(mix, {"fixed", "shared-prefix", "long-prompt", "spec-bench"});
   add.integer("--streams", &o->streams, 1, 1 << 16, "requests that run at any time: one ends, the next begins");
   real("--rate", &o->rate, 1e-3, 1e6, "instead of --streams: requests a second that arrive, as a Poisson process")

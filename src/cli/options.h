@@ -322,8 +322,8 @@ struct Notice {
 
 using Command =
     std::variant<Notice, RunOptions, ChatOptions, ServeOptions, CompareOptions, TokenizeOptions, TemplateOptions,
-                 InspectOptions, PerplexityCommandOptions, BenchOptions, BenchServeOptions, ConvertCommandOptions, MakeDraftOptions,
-                 TuneOptions, EvalOptions, PullOptions, DatastoreOptions, MethodsOptions>;
+                 InspectOptions, PerplexityCommandOptions, BenchOptions, BenchServeOptions, ConvertCommandOptions,
+                 MakeDraftOptions, TuneOptions, EvalOptions, PullOptions, DatastoreOptions, MethodsOptions>;
 
 // Parses the arguments after the program's name. kInvalidArgument naming the option, what it expects and what it got.
 Result<Command> parse_arguments(const std::vector<std::string>& arguments);

@@ -74,7 +74,8 @@ struct Engine::Plan {
   std::vector<int32_t> tokens, slots, pages, paths, positions;
   std::vector<AttnRow> attn;
   std::vector<AttnGroup> groups;
-  std::vector<size_t> slice_order;  // slices as their rows lie in x_: those whose page tables begin alike are neighbours
+  std::vector<size_t>
+      slice_order;               // slices as their rows lie in x_: those whose page tables begin alike are neighbours
   std::vector<int32_t> kept;     // rows that anyone reads after the last layer, increasing
   std::vector<int32_t> compact;  // row -> index in kept, or -1
   bool compacted = false;        // x_ holds the kept rows only

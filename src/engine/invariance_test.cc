@@ -361,9 +361,9 @@ std::vector<Rows> run_family(Engine& engine, const std::vector<Relative>& family
   StepOutput out;
   std::vector<SequenceId> sequences;
   for (const Relative& r : family) {
-    const SequenceId sequence =
-        r.parent < 0 ? cache.create_sequence()
-                     : *cache.fork(sequences[static_cast<size_t>(r.parent)], static_cast<int>(r.fork));
+    const SequenceId sequence = r.parent < 0
+                                    ? cache.create_sequence()
+                                    : *cache.fork(sequences[static_cast<size_t>(r.parent)], static_cast<int>(r.fork));
     sequences.push_back(sequence);
     for (size_t at = 0; at < r.own.size(); at += 64) {
       const Slice s{.sequence = sequence,

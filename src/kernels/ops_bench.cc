@@ -134,7 +134,8 @@ const int registered_ops = [] {
     }
     add("continuations/32/8192/together",
         [=](benchmark::State& state) { attention(state, table, 32, 8192, Rows::kTogether); });
-    add("continuations/32/8192/apart", [=](benchmark::State& state) { attention(state, table, 32, 8192, Rows::kApart); });
+    add("continuations/32/8192/apart",
+        [=](benchmark::State& state) { attention(state, table, 32, 8192, Rows::kApart); });
     add("rms_norm", [=](benchmark::State& state) { rms_norm(state, table); });
     add("quantize", [=](benchmark::State& state) { quantize(state, table); });
     add("glu", [=](benchmark::State& state) { glu(state, table); });

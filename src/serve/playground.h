@@ -18,8 +18,8 @@ struct Asset {
 
 std::span<const Asset> playground_assets();
 
-// The Content-Security-Policy of all of them: nothing but the server's own files and its own API, nothing inline, no frame
-// around it.
+// The Content-Security-Policy of all of them: nothing but the server's own files and its own API, nothing inline, no
+// frame around it.
 inline constexpr std::string_view kPlaygroundPolicy =
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'";

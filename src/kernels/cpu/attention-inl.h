@@ -473,14 +473,14 @@ class BlockWalk {
     const int64_t padded = (t.queries() + 15) / 16 * 16 + 16;
     kf_ = scratch;
     vf_ = kf_ + (l_.k_dim + 1) * kPageKeys + l_.k_dim;
-    scores_ = vf_ + int64_t{l_.v_dim} * kPageKeys;    // [n][64]
-    permuted_ = scores_ + t.queries() * kPageKeys;    // [64]
-    maxima_ = permuted_ + kPageKeys;                  // [padded]
-    sums_ = maxima_ + padded;                         // [padded]
-    seen_ = reinterpret_cast<uint64_t*>(sums_ + padded);  // [padded]
+    scores_ = vf_ + int64_t{l_.v_dim} * kPageKeys;         // [n][64]
+    permuted_ = scores_ + t.queries() * kPageKeys;         // [64]
+    maxima_ = permuted_ + kPageKeys;                       // [padded]
+    sums_ = maxima_ + padded;                              // [padded]
+    seen_ = reinterpret_cast<uint64_t*>(sums_ + padded);   // [padded]
     q_ = reinterpret_cast<const float**>(seen_ + padded);  // [padded]
-    o_b_ = sums_ + 5 * padded;                        // [kTileQueries][v_dim]
-    tail_scores_ = o_b_ + kTileQueries * l_.v_dim;    // [pages][n][64], then [pages][64][v_dim]
+    o_b_ = sums_ + 5 * padded;                             // [kTileQueries][v_dim]
+    tail_scores_ = o_b_ + kTileQueries * l_.v_dim;         // [pages][n][64], then [pages][64][v_dim]
     std::memset(maxima_, 0, sizeof(float) * static_cast<size_t>(padded));
     for (int64_t i = 0; i < t.queries(); ++i) q_[i] = t.a.q.raw() + t.output_of(i) * l_.k_dim;
   }

@@ -493,9 +493,9 @@ __global__ void tile_kernel(TileView t) {
   const CacheView& c = a.cache;
   const int per_row = t.heads_per_kv(), max_queries = t.queries();
   float* wide = shared;
-  float* scores = wide + t.wide_floats();                                           // [queries][64]
+  float* scores = wide + t.wide_floats();                                                 // [queries][64]
   auto* masks = reinterpret_cast<unsigned long long*>(scores + max_queries * kPageKeys);  // [queries]
-  float* m = reinterpret_cast<float*>(masks + max_queries);                         // of the merged blocks
+  float* m = reinterpret_cast<float*>(masks + max_queries);                               // of the merged blocks
   float* l = m + max_queries;
   float* m_b = l + max_queries;  // of this block
   float* l_b = m_b + max_queries;
@@ -566,7 +566,8 @@ __global__ void tile_kernel(TileView t) {
       const auto slot_of = [&](int j) -> int64_t {
         if (scattered && !sees(a, source, begin + j)) return -1;
         const int ordinal = begin + j;
-        const int s = ordinal < source.identity || !scattered ? ordinal : a.paths[source.path + ordinal - source.identity];
+        const int s =
+            ordinal < source.identity || !scattered ? ordinal : a.paths[source.path + ordinal - source.identity];
         return static_cast<int64_t>(a.pages[source.page_table + s / kPageKeys]) * kPageKeys + s % kPageKeys;
       };
       const uint8_t* page = scattered ? nullptr : a.pool + c.k_offset(slot_of(0), kv_head);
@@ -731,8 +732,8 @@ __global__ void merge_kernel(TileView t) {
   }
 }
 
-// For heads too large for a tile's shared memory. One thread block per (row, head); 64 threads hold a block's keys, then
-// all threads hold the value dimensions.
+// For heads too large for a tile's shared memory. One thread block per (row, head); 64 threads hold a block's keys,
+// then all threads hold the value dimensions.
 __global__ void attention_kernel(AttentionView a) {
   __shared__ float p[kPageKeys];
   __shared__ int64_t slot[kPageKeys];
@@ -874,8 +875,8 @@ void attention(Queue& queue, const AttentionArgs& a) {
     largest = g.row_end - g.row_begin > largest ? g.row_end - g.row_begin : largest;
     max_keys = g.max_keys > max_keys ? g.max_keys : max_keys;
   }
-  // Tiles of about 48 queries where that many rows may share, and at least two thread blocks for each multiprocessor, if
-  // need be by ranges of keys.
+  // Tiles of about 48 queries where that many rows may share, and at least two thread blocks for each multiprocessor,
+  // if need be by ranges of keys.
   constexpr int64_t kTileQueries = 48, kPartialFloats = int64_t{1} << 26;
   TileView tile{view, rows, 1, 0, (max_keys + kPageKeys - 1) / kPageKeys, nullptr};
   const int64_t fitting = kTileQueries / tile.heads_per_kv();
