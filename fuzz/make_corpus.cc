@@ -445,6 +445,33 @@ void make_drafts(Corpus* datastore, Corpus* state) {
   }
 }
 
+// By the first byte, what http_fuzz.cc reads.
+void make_http(Corpus* corpus) {
+  const std::pair<char, std::string_view> seeds[] = {
+      {0, "GET /v1/models?a=b HTTP/1.1\r\nHost: x\r\n\r\n"},
+      {0, "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 14\r\n\r\n"
+          "{\"prompt\": \"a\"}GET / HTTP/1.1\r\n"},
+      {0, "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n2;a=b\r\nab\r\n0\r\nc: "
+          "d\r\n\r\n"},
+      {0, "GET http://x/y HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"},
+      {1, R"({"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}]}, {"role": "assistant", "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]}, {"role": "tool", "tool_call_id": "1", "content": "b"}], "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}], "tool_choice": "auto", "stream": true, "stream_options": {"include_usage": true}, "logit_bias": {"1": -100}, "stop": ["x"]})"},
+      {1, R"({"messages": [{"role": "system", "content": "a"}], "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}}, "temperature": 0.5, "n": 2, "logprobs": true, "top_logprobs": 3, "seed": -1, "draft": "lookup(n=3)", "regex": "a+", "grammar": "root ::= \"a\"", "choice": ["a"]})"},
+      {2, R"({"prompt": [[1, 2], [3]], "echo": true, "logprobs": 2, "max_tokens": 3, "best_of": 1, "suffix": ""})"},
+      {3, R"({"input": ["a", "b"], "encoding_format": "base64", "pooling": "last", "dimensions": 3})"},
+      {4, R"({"content": "a", "add_special": false, "parse_special": true, "with_pieces": true})"},
+      {5, R"({"tokens": [1, 2, 3]})"},
+      {6, "\x01<think>a</think>b <tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": [\"}\"]}}\n</tool_call>"},
+      {6, "\x04{\"name\": \"f\", \"parameters\": {}}"},
+      {6, "\x0a[TOOL_CALLS][{\"name\": \"f\", \"arguments\": {}}]"},
+  };
+  size_t number = 0;
+  for (const auto& [kind, text] : seeds) {
+    Bytes bytes = {static_cast<uint8_t>(kind)};
+    bytes.insert(bytes.end(), text.begin(), text.end());
+    corpus->add(fmt::format("seed_{}", number++), bytes);
+  }
+}
+
 }  // namespace
 }  // namespace decant
 
@@ -458,7 +485,8 @@ int main(int argc, char** argv) {
       safetensors(folder + "/safetensors"), hf_tokenizer(folder + "/hf_tokenizer"), hub(folder + "/hub"),
       jinja(folder + "/jinja"), checkpoint(folder + "/checkpoint"), adapter(folder + "/adapter"),
       schema(folder + "/schema"), regex(folder + "/regex"), gbnf(folder + "/gbnf"), lark(folder + "/lark"),
-      alignment(folder + "/alignment"), datastore(folder + "/datastore"), draft_state(folder + "/draft_state");
+      alignment(folder + "/alignment"), datastore(folder + "/datastore"), draft_state(folder + "/draft_state"),
+      http(folder + "/http");
   decant::make_gguf(&gguf);
   decant::make_tokenizer(&tokenizer);
   decant::make_divergence(&divergence);
@@ -471,9 +499,10 @@ int main(int argc, char** argv) {
   decant::make_grammars(&gbnf, &lark);
   decant::make_alignment(&alignment);
   decant::make_drafts(&datastore, &draft_state);
+  decant::make_http(&http);
   for (const decant::Corpus* corpus :
        {&gguf, &tokenizer, &divergence, &safetensors, &hf_tokenizer, &hub, &jinja, &checkpoint, &adapter, &schema,
-        &regex, &gbnf, &lark, &alignment, &datastore, &draft_state}) {
+        &regex, &gbnf, &lark, &alignment, &datastore, &draft_state, &http}) {
     if (corpus->status().ok()) continue;
     std::fprintf(stderr, "make_corpus: %s\n", corpus->status().message().c_str());
     return 1;

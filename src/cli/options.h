@@ -151,7 +151,7 @@ struct ServeOptions {
   int port = 8080;          // 0: a free one
   std::string alias;        // --alias: the model's name for clients; "": from the file
   int parallel = 32;        // -np: requests that run side by side
-  int queue = 256;          // --queue: requests that wait
+  int queue = 4096;         // --queue: requests that wait
   int request_context = 0;  // --request-ctx: tokens of one request; 0: what the model was trained for
   int max_tokens = -1;      // --max-tokens of an answer; -1: what the context has room for
   int max_choices = 16;     // --max-n

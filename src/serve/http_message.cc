@@ -62,9 +62,10 @@ std::string response_head(const HttpResponse& response, std::optional<size_t> le
   const size_t written = std::strftime(date, sizeof date, "%a, %d %b %Y %H:%M:%S GMT", &utc);
   std::string head = fmt::format("HTTP/1.1 {} {}\r\nDate: {}\r\nServer: decant\r\nX-Content-Type-Options: nosniff\r\n",
                                  response.status, reason_phrase(response.status), std::string_view(date, written));
-  if (response.status != 204) head += fmt::format("Content-Type: {}\r\n", response.content_type);
+  const bool has_body = response.status != 204 && response.status != 304;
+  if (has_body) head += fmt::format("Content-Type: {}\r\n", response.content_type);
   if (length) {
-    if (response.status != 204) head += fmt::format("Content-Length: {}\r\n", *length);
+    if (has_body) head += fmt::format("Content-Length: {}\r\n", *length);
   } else if (!is_http_1_0) {
     head += "Transfer-Encoding: chunked\r\n";
   }

@@ -437,7 +437,7 @@ void Exchange::send(HttpResponse response) {
     begun_ = ended_ = true;
     if (!gone_) {
       out_ = response_head(response, response.body.size(), keep_alive_.load(), is_http_1_0_);
-      if (!is_head_ && response.status != 204) out_ += response.body;
+      if (!is_head_ && response.status != 204 && response.status != 304) out_ += response.body;
     }
     callback = std::move(closed_);
     closed_ = nullptr;
@@ -596,7 +596,11 @@ void HttpServer::Core::admit(tcp::socket socket) {
   socket.non_blocking(true, ignored);
   socket.set_option(tcp::no_delay(true), ignored);
   socket.set_option(asio::socket_base::keep_alive(true), ignored);
-  // Clients that vanish without a word are noticed by what they do not acknowledge.
+  // Clients that vanish without a word are noticed by what they do not acknowledge: data, or, where there is none,
+  // probes.
+  for (const auto& [option, value] : {std::pair(TCP_KEEPIDLE, 30), {TCP_KEEPINTVL, 10}, {TCP_KEEPCNT, 3}}) {
+    (void)::setsockopt(socket.native_handle(), IPPROTO_TCP, option, &value, sizeof value);
+  }
   const auto timeout = static_cast<unsigned>(options.write_timeout.count());
   (void)::setsockopt(socket.native_handle(), IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout, sizeof timeout);
   if (connections.size() >= options.max_connections) {

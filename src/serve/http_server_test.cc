@@ -2,78 +2,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "serve/http_server.h"
 
-#include <arpa/inet.h>
 #include <gtest/gtest.h>
-#include <netinet/in.h>
-#include <poll.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <atomic>
-#include <condition_variable>
 #include <fstream>
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "serve/test_util.h"
+
 namespace decant::serve {
 namespace {
 
 using std::chrono::milliseconds;
-
-// A client that sends what no library would.
-class RawClient {
- public:
-  explicit RawClient(int port, int receive_buffer = 0) : fd_(::socket(AF_INET, SOCK_STREAM, 0)) {
-    if (receive_buffer > 0) ::setsockopt(fd_, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_port = htons(static_cast<uint16_t>(port));
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    connected_ = ::connect(fd_, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
-  }
-  ~RawClient() { close(); }
-  RawClient(const RawClient&) = delete;
-  RawClient& operator=(const RawClient&) = delete;
-
-  bool connected() const { return connected_; }
-  void close() {
-    if (fd_ >= 0) ::close(fd_);
-    fd_ = -1;
-  }
-  void send(std::string_view bytes) const {
-    while (!bytes.empty()) {
-      const ssize_t n = ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
-      if (n <= 0) return;
-      bytes.remove_prefix(static_cast<size_t>(n));
-    }
-  }
-  void shutdown_send() const { ::shutdown(fd_, SHUT_WR); }
-  // Reads until `what` is there, the server closes, or time is up.
-  std::string read_until(std::string_view what, int timeout_ms = 5000) {
-    const auto end = std::chrono::steady_clock::now() + milliseconds(timeout_ms);
-    while (what.empty() || text_.find(what) == std::string::npos) {
-      const auto left = std::chrono::duration_cast<milliseconds>(end - std::chrono::steady_clock::now()).count();
-      pollfd p{fd_, POLLIN, 0};
-      if (left <= 0 || ::poll(&p, 1, static_cast<int>(left)) <= 0) break;
-      char buffer[4096];
-      const ssize_t n = ::recv(fd_, buffer, sizeof buffer, 0);
-      if (n <= 0) {
-        ended_ = true;
-        break;
-      }
-      text_.append(buffer, static_cast<size_t>(n));
-    }
-    return std::exchange(text_, {});
-  }
-  std::string read_all(int timeout_ms = 5000) { return read_until("", timeout_ms); }
-  bool ended() const { return ended_; }
-
- private:
-  int fd_;
-  bool connected_ = false, ended_ = false;
-  std::string text_;
-};
 
 HttpServerOptions test_options() {
   HttpServerOptions options;
@@ -92,24 +34,6 @@ std::unique_ptr<HttpServer> start(HttpHandler handler, const HttpServerOptions& 
 void echo(HttpRequest request, const std::shared_ptr<Responder>& responder) {
   responder->send({.content_type = "text/plain",
                    .body = request.method + " " + request.path + "?" + request.query + " " + request.body});
-}
-
-int status_of(const std::string& answer) {
-  return answer.starts_with("HTTP/1.1 ") ? std::stoi(answer.substr(9, 3)) : -1;
-}
-
-std::string body_of(const std::string& answer) {
-  const size_t end = answer.find("\r\n\r\n");
-  return end == std::string::npos ? "" : answer.substr(end + 4);
-}
-
-template <class Condition>
-bool eventually(const Condition& condition) {
-  for (int i = 0; i < 500; ++i) {
-    if (condition()) return true;
-    std::this_thread::sleep_for(milliseconds(10));
-  }
-  return false;
 }
 
 constexpr std::string_view kGet = "GET /a?b=c HTTP/1.1\r\nHost: x\r\n\r\n";

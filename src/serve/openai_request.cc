@@ -598,12 +598,11 @@ Problem read_tokenize_request(const Json& body, const RequestLimits& limits, Tok
   if (fields.ok() && (messages != nullptr) == out->text.has_value()) {
     fields.refuse("content", "expected content or messages");
   }
-  if (messages != nullptr && fields.ok()) {
-    out->chat.emplace();
-    read_messages(fields, &problem, &out->chat->messages);
-    read_tools(fields, &problem, limits, &*out->chat);
-    if (const Json* variables = fields.object("chat_template_kwargs")) out->chat->template_variables = *variables;
-  }
+  ChatRequest chat;
+  if (messages != nullptr) read_messages(fields, &problem, &chat.messages);
+  read_tools(fields, &problem, limits, &chat);
+  if (const Json* variables = fields.object("chat_template_kwargs")) chat.template_variables = *variables;
+  if (messages != nullptr) out->chat = std::move(chat);
   fields.boolean("add_special", &out->add_special);
   fields.boolean("parse_special", &out->parse_special);
   fields.boolean("with_pieces", &out->with_pieces);

@@ -111,7 +111,7 @@ TEST(OpenaiRequestTest, WhatIsWrongIsNamed) {
        "tools[0].function.parameters"},
       {R"("tool_choice": "required")", "tool_choice"},
       {R"("tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "g")", "tool_choice"},
-      {R"("tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": {"type": "function", "function": {"name": "g"}}})",
+      {R"("tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": {"type": "function", "function": {"name": "g"}})",
        "tool_choice"},
       {R"("frobnicate": 1)", "frobnicate"},
       {R"("functions": [])", "functions"},

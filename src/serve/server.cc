@@ -42,6 +42,17 @@ bool is_json(std::string_view content_type) {
   return type == "application/json" || (type.starts_with("application/") && type.ends_with("+json"));
 }
 
+bool is_loopback(std::string_view host) { return host == "localhost" || host == "::1" || host.starts_with("127."); }
+
+// Whether the value of a Host header is an address or a name of this machine, and not one that somebody's DNS may lead
+// here.
+bool is_own_name(std::string_view host) {
+  if (host.starts_with('[')) return true;
+  host = host.substr(0, host.rfind(':'));
+  const bool is_address = !host.empty() && host.find_first_not_of("0123456789.") == std::string_view::npos;
+  return is_address || host == "localhost" || host.ends_with(".localhost");
+}
+
 }  // namespace
 
 class Server::Impl : public std::enable_shared_from_this<Server::Impl> {
@@ -240,15 +251,26 @@ class Server::Impl : public std::enable_shared_from_this<Server::Impl> {
     if (request.method == "OPTIONS") return preflight(request, answer, allowed);
     if (asset != nullptr && is_get) {
       HttpResponse response{.content_type = std::string(asset->content_type), .body = std::string(asset->body)};
-      response.headers.emplace_back("Content-Security-Policy",
-                                    "default-src 'self'; style-src 'self' 'unsafe-inline'; script-src 'self' "
-                                    "'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'");
+      if (!asset->etag.empty()) {
+        response.headers.emplace_back("ETag", asset->etag);
+        response.headers.emplace_back("Cache-Control", "no-cache");
+        if (request.header("if-none-match") == asset->etag) response = {.status = 304, .headers = response.headers};
+      }
+      response.headers.emplace_back("Content-Security-Policy", options_.asset_policy);
       return answer->send(std::move(response));
     }
     if (route == nullptr) {
       HttpResponse response = error_response(405, fmt::format("{} does not take {}", request.path, request.method));
       response.headers.emplace_back("Allow", allowed);
       return answer->send(std::move(response));
+    }
+    // A page that makes its own name lead here would be of the same origin as this server.
+    if (keys_.empty() && is_loopback(options_.http.host) && !is_own_name(request.header("host"))) {
+      return answer->send(error_response(
+          403,
+          fmt::format("the Host '{}' is no name of this machine, and without an API key only those are served",
+                      printable(request.header("host"))),
+          {}, "foreign_host"));
     }
     Client client{.name = request.peer};
     if (!keys_.empty() && !route->is_public) {

@@ -23,6 +23,7 @@ struct StaticAsset {
   std::string_view path;  // "/"
   std::string_view content_type;
   std::string_view body;
+  std::string_view etag;  // with its quotes, or ""
 };
 
 struct ServerOptions {
@@ -33,7 +34,8 @@ struct ServerOptions {
   bool log_prompts = false;           // logs hold the bodies of requests
   int workers = 2;
   std::vector<StaticAsset> assets;
-  std::function<void(std::string_view line)> log;  // thread-safe; may be empty
+  std::string asset_policy = "default-src 'self'; frame-ancestors 'none'";  // their Content-Security-Policy
+  std::function<void(std::string_view line)> log;                           // thread-safe; may be empty
 };
 
 class Server {

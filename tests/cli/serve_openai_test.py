@@ -14,6 +14,8 @@ from serve_test import Served
 MESSAGES = [{"role": "user", "content": "hello"}]
 # The model of these tests is random: without this it may end at once.
 ENDLESS = {"ignore_eos": True}
+# And without this its JSON may be all white space.
+IN_TIME = {"finish": True}
 
 
 class OpenaiClientTest(harness.CliTest):
@@ -69,25 +71,27 @@ class OpenaiClientTest(harness.CliTest):
         with self.subTest("json_schema"):
             schema = {"type": "object", "properties": {"size": {"enum": ["small", "large"]}}, "required": ["size"],
                       "additionalProperties": False}
-            answer = self.chat(max_tokens=200, response_format={"type": "json_schema", "json_schema": {"name": "s", "schema": schema, "strict": True}})
+            answer = self.chat(max_tokens=200, extra_body=IN_TIME, response_format={"type": "json_schema", "json_schema": {"name": "s", "schema": schema, "strict": True}})
             self.assertIn(json.loads(answer.choices[0].message.content)["size"], ("small", "large"))
             import pydantic
 
             class Size(pydantic.BaseModel):
                 size: int = pydantic.Field(ge=1, le=3)
 
-            parsed = self.client.chat.completions.parse(model="local", messages=MESSAGES, max_tokens=200, seed=1, response_format=Size)
+            parsed = self.client.chat.completions.parse(model="local", messages=MESSAGES, max_tokens=200, seed=1, response_format=Size,
+                                                           extra_body=IN_TIME)
             self.assertIn(parsed.choices[0].message.parsed.size, (1, 2, 3))
 
         with self.subTest("tools"):
             tool = {"type": "function", "function": {"name": "add", "parameters": {
                 "type": "object", "properties": {"a": {"type": "integer", "minimum": 0, "maximum": 99}}, "required": ["a"], "additionalProperties": False}}}
-            answer = self.chat(max_tokens=200, tools=[tool], tool_choice="required", parallel_tool_calls=False)
+            answer = self.chat(max_tokens=200, tools=[tool], tool_choice="required", parallel_tool_calls=False, extra_body=IN_TIME)
             self.assertEqual(answer.choices[0].finish_reason, "tool_calls")
             (call,) = answer.choices[0].message.tool_calls
             self.assertIn(json.loads(call.function.arguments)["a"], range(100))
             arguments = ""
-            for chunk in self.chat(max_tokens=200, tools=[tool], tool_choice="required", parallel_tool_calls=False, stream=True):
+            for chunk in self.chat(max_tokens=200, tools=[tool], tool_choice="required", parallel_tool_calls=False,
+                                   stream=True, extra_body=IN_TIME):
                 for part in chunk.choices[0].delta.tool_calls or []:
                     arguments += part.function.arguments or ""
             self.assertEqual(arguments, call.function.arguments)

@@ -6,6 +6,7 @@ import base64
 import concurrent.futures
 import http.client
 import json
+import random
 import re
 import signal
 import socket
@@ -190,7 +191,8 @@ class ServeTest(harness.CliTest):
 
     def test_answers_keep_to_their_form(self):
         s = self.serve("-c", "4096")
-        base = {"messages": HELLO["messages"], "max_tokens": 200, "seed": 3}
+        # The model is random: what it need not end, it may not.
+        base = {"messages": HELLO["messages"], "max_tokens": 200, "seed": 3, "finish": True}
         schema = {"type": "object", "properties": {"a": {"type": "integer", "minimum": 0, "maximum": 9}}, "required": ["a"],
                   "additionalProperties": False}
         answer = s.post(CHAT, {**base, "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}})
@@ -215,7 +217,8 @@ class ServeTest(harness.CliTest):
         tool = {"type": "function", "function": {"name": "get_weather", "description": "The weather.", "parameters": {
             "type": "object", "properties": {"days": {"type": "integer", "minimum": 1, "maximum": 7}}, "required": ["days"],
             "additionalProperties": False}}}
-        base = {"messages": HELLO["messages"], "max_tokens": 200, "seed": 3, "tools": [tool], "parallel_tool_calls": False}
+        base = {"messages": HELLO["messages"], "max_tokens": 200, "seed": 3, "tools": [tool], "parallel_tool_calls": False,
+                "finish": True}
         for choice in ("required", {"type": "function", "function": {"name": "get_weather"}}):
             answer = s.post(CHAT, {**base, "tool_choice": choice})["choices"][0]
             self.assertEqual(answer["finish_reason"], "tool_calls", answer)
@@ -237,6 +240,22 @@ class ServeTest(harness.CliTest):
                                        {"role": "tool", "tool_call_id": call["id"], "content": "sunny"}]
         self.assertEqual(s.post(CHAT, {**HELLO, "messages": history, "tools": [tool], "tool_choice": "none"})["choices"][0]
                          ["finish_reason"], "length")
+
+    def test_reasoning_is_told_from_the_answer(self):
+        thinking = self.write("think.jinja", "{% for m in messages %}{{ m.content.split('</think>')[-1] }}\n{% endfor %}<think>\n")
+        s = self.serve("-c", "4096", "--chat-template", thinking)
+        choice = s.post(CHAT, HELLO)["choices"][0]["message"]
+        self.assertTrue(choice["reasoning_content"])
+        self.assertEqual(choice["content"], "")
+        # The form holds for what follows the reasoning, which has to end.
+        body = {"messages": HELLO["messages"], "max_tokens": 60, "seed": 3, "finish": True, "choice": ["left", "right"]}
+        choice = s.post(CHAT, body)["choices"][0]
+        self.assertIn(choice["message"]["content"], ("left", "right"), choice)
+        self.assertNotIn("</think>", choice["message"].get("reasoning_content", ""))
+        events = s.events(CHAT, body)
+        for name in ("content", "reasoning_content"):
+            text = "".join(e["choices"][0]["delta"].get(name, "") for e in events)
+            self.assertEqual(text, choice["message"].get(name, ""))
 
     def test_embeddings_are_unit_vectors_in_both_encodings(self):
         s = self.serve("-c", "2048")
@@ -284,6 +303,37 @@ class ServeTest(harness.CliTest):
             self.assertIn("error", json.loads(answer))
             if status == 405:
                 self.assertTrue(response.headers["Allow"])
+
+    def adapter(self, name, seed):
+        """A PEFT folder for the tiny model, with matrices that change its answers."""
+        folder = self.folder / name
+        folder.mkdir()
+        (folder / "adapter_config.json").write_text(json.dumps(
+            {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj"], "bias": "none", "task_type": "CAUSAL_LM"}))
+        random_numbers, header, data = random.Random(seed), {}, b""
+        for layer in range(3):
+            for part, shape in (("A", [2, 64]), ("B", [128, 2])):
+                raw = struct.pack(f"<{shape[0] * shape[1]}f", *(random_numbers.uniform(-1, 1) for _ in range(shape[0] * shape[1])))
+                header[f"base_model.model.model.layers.{layer}.self_attn.q_proj.lora_{part}.weight"] = {
+                    "dtype": "F32", "shape": shape, "data_offsets": [len(data), len(data) + len(raw)]}
+                data += raw
+        text = json.dumps(header).encode()
+        (folder / "adapter_model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + data)
+        return str(folder)
+
+    def test_adapters_are_chosen_by_each_request(self):
+        s = self.serve("-c", "4096", "--alias", "tiny", "--lora", self.adapter("first", 1), "--lora", self.adapter("second", 2))
+        names = [m["id"] for m in json.loads(s.request("GET", "/v1/models")[1])["data"]]
+        self.assertEqual(names, ["tiny", "tiny:first", "tiny:second"])
+        ask = lambda **fields: s.post(CHAT, {**HELLO, "max_tokens": 20, **fields})["choices"][0]["message"]["content"]  # noqa: E731
+        plain, first, second = ask(), ask(model="tiny:first"), ask(model="tiny:second")
+        self.assertEqual(len({plain, first, second}), 3)
+        self.assertEqual(ask(lora="first"), first)
+        self.assertEqual(ask(model="tiny", lora=["second"]), second)
+        with concurrent.futures.ThreadPoolExecutor(6) as pool:
+            self.assertEqual(list(pool.map(lambda name: ask(model=name), names * 2)), [plain, first, second] * 2)
+        s.refused(404, CHAT, {**HELLO, "model": "tiny:third"}, "model")
+        s.refused(400, CHAT, {**HELLO, "lora": ["third"]}, "lora")
 
     def test_drafts_change_no_text(self):
         s = self.serve("-c", "2048", "--draft", "none")
@@ -337,6 +387,11 @@ class ServeTest(harness.CliTest):
         response, _ = s.request("OPTIONS", CHAT, headers={"Origin": "https://a.example"})
         self.assertIsNone(response.headers["Access-Control-Allow-Origin"])
 
+    def test_names_of_others_do_not_lead_here_without_a_key(self):
+        s = self.serve("-c", "2048")
+        for host, status in (("a.example", 403), ("a.example:80", 403), ("localhost:1", 200), ("127.0.0.1", 200), ("[::1]:8080", 200)):
+            self.assertEqual(s.request("POST", CHAT, HELLO, headers={"Host": host})[0].status, status, host)
+
     def test_clients_that_go_leave_nothing_behind(self):
         s = self.serve("-c", "4096")
         free = s.metric("decant_kv_pages_free")
@@ -345,7 +400,7 @@ class ServeTest(harness.CliTest):
             body = json.dumps({**HELLO, "max_tokens": 3000, "stream": stream}).encode()
             for _ in range(4):
                 c = socket.create_connection(("127.0.0.1", s.port))
-                c.sendall(b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
+                c.sendall(b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
                           % (CHAT.encode(), len(body), body))
                 sockets.append(c)
             if stream:
@@ -421,7 +476,7 @@ class ServeTest(harness.CliTest):
     def test_broken_clients_do_no_harm(self):
         s = self.serve("-c", "2048")
         for junk in (b"\x16\x03\x01\x02\x00\x01\x00", b"GET\r\n\r\n", b"POST / HTTP/1.1\r\n\r\n", b"\r\n" * 1000, b"A" * 100000,
-                     b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"):
+                     b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"):
             c = socket.create_connection(("127.0.0.1", s.port))
             try:
                 c.sendall(junk)
