@@ -449,13 +449,17 @@ void make_drafts(Corpus* datastore, Corpus* state) {
 void make_http(Corpus* corpus) {
   const std::pair<char, std::string_view> seeds[] = {
       {0, "GET /v1/models?a=b HTTP/1.1\r\nHost: x\r\n\r\n"},
-      {0, "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 14\r\n\r\n"
-          "{\"prompt\": \"a\"}GET / HTTP/1.1\r\n"},
-      {0, "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n2;a=b\r\nab\r\n0\r\nc: "
-          "d\r\n\r\n"},
+      {0,
+       "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 14\r\n\r\n"
+       "{\"prompt\": \"a\"}GET / HTTP/1.1\r\n"},
+      {0,
+       "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n2;a=b\r\nab\r\n0\r\nc: "
+       "d\r\n\r\n"},
       {0, "GET http://x/y HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"},
-      {1, R"({"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}]}, {"role": "assistant", "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]}, {"role": "tool", "tool_call_id": "1", "content": "b"}], "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}], "tool_choice": "auto", "stream": true, "stream_options": {"include_usage": true}, "logit_bias": {"1": -100}, "stop": ["x"]})"},
-      {1, R"({"messages": [{"role": "system", "content": "a"}], "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}}, "temperature": 0.5, "n": 2, "logprobs": true, "top_logprobs": 3, "seed": -1, "draft": "lookup(n=3)", "regex": "a+", "grammar": "root ::= \"a\"", "choice": ["a"]})"},
+      {1,
+       R"({"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}]}, {"role": "assistant", "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]}, {"role": "tool", "tool_call_id": "1", "content": "b"}], "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}], "tool_choice": "auto", "stream": true, "stream_options": {"include_usage": true}, "logit_bias": {"1": -100}, "stop": ["x"]})"},
+      {1,
+       R"json({"messages": [{"role": "system", "content": "a"}], "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}}, "temperature": 0.5, "n": 2, "logprobs": true, "top_logprobs": 3, "seed": -1, "draft": "lookup(n=3)", "regex": "a+", "grammar": "root ::= \"a\"", "choice": ["a"]})json"},
       {2, R"({"prompt": [[1, 2], [3]], "echo": true, "logprobs": 2, "max_tokens": 3, "best_of": 1, "suffix": ""})"},
       {3, R"({"input": ["a", "b"], "encoding_format": "base64", "pooling": "last", "dimensions": 3})"},
       {4, R"({"content": "a", "add_special": false, "parse_special": true, "with_pieces": true})"},

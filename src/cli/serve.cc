@@ -12,6 +12,7 @@
 #include "formats/gguf.h"
 #include "model/checkpoint.h"
 #include "serve/engine_thread.h"
+#include "serve/playground.h"
 #include "serve/server.h"
 #include "text/chat.h"
 
@@ -76,6 +77,7 @@ serve::ServerOptions server_options(const ServeOptions& options) {
   out.limits.max_tokens = options.max_tokens;
   out.limits.max_schema_bytes = static_cast<size_t>(options.max_schema_kib) << 10;
   out.limits.max_timeout = options.request_timeout;
+  out.assets = serve::playground_assets();
   out.api_keys = options.api_keys;
   out.cors_origin = options.cors;
   out.log_prompts = options.log_prompts;

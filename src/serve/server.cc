@@ -224,8 +224,8 @@ class Server::Impl : public std::enable_shared_from_this<Server::Impl> {
   // On the connections' thread.
   void dispatch(HttpRequest request, std::shared_ptr<Responder> responder) {
     const bool is_get = request.method == "GET" || request.method == "HEAD";
-    const StaticAsset* asset = nullptr;
-    for (const StaticAsset& a : options_.assets) {
+    const Asset* asset = nullptr;
+    for (const Asset& a : options_.assets) {
       if (a.path == request.path) asset = &a;
     }
     const Route* route = nullptr;
@@ -256,7 +256,7 @@ class Server::Impl : public std::enable_shared_from_this<Server::Impl> {
         response.headers.emplace_back("Cache-Control", "no-cache");
         if (request.header("if-none-match") == asset->etag) response = {.status = 304, .headers = response.headers};
       }
-      response.headers.emplace_back("Content-Security-Policy", options_.asset_policy);
+      response.headers.emplace_back("Content-Security-Policy", kPlaygroundPolicy);
       return answer->send(std::move(response));
     }
     if (route == nullptr) {

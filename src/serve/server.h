@@ -7,6 +7,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,17 +15,10 @@
 #include "serve/engine_thread.h"
 #include "serve/http_server.h"
 #include "serve/openai_request.h"
+#include "serve/playground.h"
 #include "serve/served_model.h"
 
 namespace decant::serve {
-
-// A file that is part of the program.
-struct StaticAsset {
-  std::string_view path;  // "/"
-  std::string_view content_type;
-  std::string_view body;
-  std::string_view etag;  // with its quotes, or ""
-};
 
 struct ServerOptions {
   HttpServerOptions http;
@@ -33,9 +27,8 @@ struct ServerOptions {
   std::string cors_origin;            // the origin whose pages may call, "*" for all; "": none
   bool log_prompts = false;           // logs hold the bodies of requests
   int workers = 2;
-  std::vector<StaticAsset> assets;
-  std::string asset_policy = "default-src 'self'; frame-ancestors 'none'";  // their Content-Security-Policy
-  std::function<void(std::string_view line)> log;                           // thread-safe; may be empty
+  std::span<const Asset> assets;                   // files that everybody may have, with kPlaygroundPolicy
+  std::function<void(std::string_view line)> log;  // thread-safe; may be empty
 };
 
 class Server {

@@ -365,6 +365,16 @@ class ServeTest(harness.CliTest):
                     response, _ = s.request(method.upper(), path, {} if method == "post" else None)
                     self.assertIn(response.status, (200, 400), f"{method} {path}")
 
+    def test_the_page_is_there_and_may_be_kept(self):
+        s = self.serve("-c", "2048", "--api-key", "secret")
+        response, page = s.request("GET", "/")
+        self.assertEqual(response.status, 200)
+        self.assertIn(b"<html", page)
+        self.assertIn("default-src", response.headers["Content-Security-Policy"])
+        response, answer = s.request("GET", "/", headers={"If-None-Match": response.headers["ETag"]})
+        self.assertEqual((response.status, answer), (304, b""))
+        self.assertEqual(s.request("POST", "/", {})[0].status, 405)
+
     def test_keys_and_origins(self):
         keys = self.write("keys.txt", "first\nsecond\n")
         s = self.serve("-c", "2048", "--api-key-file", keys, "--api-key", "third", "--cors", "https://a.example")
