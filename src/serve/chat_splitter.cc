@@ -121,12 +121,10 @@ bool ChatSplitter::step(bool last, std::vector<ChatPiece>* out) {
         return false;
       }
       // Blanks between calls belong to the format.
-      if (calls_ > 0) {
-        const size_t first = held_.find_first_not_of(kBlanks);
-        if (first == std::string::npos) {
-          held_.clear();
-          return false;
-        }
+      if (behind_call_) {
+        held_.erase(0, std::min(held_.find_first_not_of(kBlanks), held_.size()));
+        if (held_.empty()) return false;
+        behind_call_ = false;
       }
       if (!split_at(mark_, ChatPiece::Kind::kContent, State::kCallHead, last, out)) return false;
       if (without_blanks(options_.tools->begin).empty()) held_.insert(0, mark_);
@@ -135,12 +133,12 @@ bool ChatSplitter::step(bool last, std::vector<ChatPiece>* out) {
     case State::kCallHead: return read_head(out);
     case State::kArguments: return read_arguments(out);
     case State::kCallEnd: {
-      const std::string end = "}" + std::string(without_blanks(options_.tools->end));
       // The end tag with the blanks that it has.
       const std::string whole = "}" + options_.tools->end;
       if (held_.size() < whole.size() && !last) return false;
       held_.erase(0, std::min(held_.starts_with(whole) ? whole.size() : 0, held_.size()));
       state_ = State::kText;
+      behind_call_ = true;
       return !held_.empty();
     }
     case State::kWholeCalls: return read_whole_calls(last, out);
@@ -148,16 +146,29 @@ bool ChatSplitter::step(bool last, std::vector<ChatPiece>* out) {
   return false;
 }
 
-// {"name": "f", "arguments":
+// What looked like the beginning of a call is ordinary text. (Not where the tools' constraint holds.)
+bool ChatSplitter::no_call(std::vector<ChatPiece>* out) {
+  const bool is_held = without_blanks(options_.tools->begin).empty();
+  emit(ChatPiece::Kind::kContent, is_held ? held_.substr(0, 1) : mark_, out);
+  if (is_held) held_.erase(0, 1);
+  state_ = State::kText;
+  return true;
+}
+
+// Name and key of the arguments, up to where these begin.
 bool ChatSplitter::read_head(std::vector<ChatPiece>* out) {
   const std::string begin = "{" + Json(options_.tools->name_key).dump() + ": \"";
   const size_t start = std::min(held_.find_first_not_of(kBlanks), held_.size());
-  if (held_.size() < start + begin.size()) return false;
+  const std::string_view text = std::string_view(held_).substr(start);
+  if (text.substr(0, begin.size()) != std::string_view(begin).substr(0, text.size())) return no_call(out);
+  if (text.size() < begin.size()) return false;
   size_t end = start + begin.size();
   while (end < held_.size() && held_[end] != '"') end += held_[end] == '\\' ? 2 : 1;
   if (end >= held_.size()) return false;
   const std::string behind = ", " + Json(options_.tools->arguments_key).dump() + ": ";
-  if (held_.size() < end + 1 + behind.size()) return false;
+  const std::string_view rest = std::string_view(held_).substr(end + 1, behind.size());
+  if (rest != std::string_view(behind).substr(0, rest.size())) return no_call(out);
+  if (rest.size() < behind.size()) return false;
   const Json name =
       Json::parse(held_.substr(start + begin.size() - 1, end - (start + begin.size()) + 2), nullptr, false);
   ++calls_;
@@ -225,6 +236,7 @@ bool ChatSplitter::read_whole_calls(bool last, std::vector<ChatPiece>* out) {
   }
   held_.erase(0, at == std::string::npos ? held_.size() : at + end.size());
   state_ = State::kText;
+  behind_call_ = true;
   return !held_.empty();
 }
 

@@ -47,6 +47,7 @@ class ChatSplitter {
   bool step(bool last, std::vector<ChatPiece>* out);
   bool split_at(std::string_view mark, ChatPiece::Kind kind, State next, bool last, std::vector<ChatPiece>* out);
   void emit(ChatPiece::Kind kind, std::string text, std::vector<ChatPiece>* out);
+  bool no_call(std::vector<ChatPiece>* out);
   bool read_head(std::vector<ChatPiece>* out);
   bool read_arguments(std::vector<ChatPiece>* out);
   bool read_whole_calls(bool last, std::vector<ChatPiece>* out);
@@ -56,6 +57,7 @@ class ChatSplitter {
   State state_ = State::kText;
   std::string held_;
   int calls_ = 0;
+  bool behind_call_ = false;
   // Of the arguments.
   int depth_ = 0;
   bool in_string_ = false, escaped_ = false, begun_ = false;

@@ -59,6 +59,9 @@ TEST(ChatSplitterTest, HermesCalls) {
       "Let me see.\n<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": \"}\\\"\", \"b\": [1, {}]}}\n</tool_call>\n"
       "<tool_call>\n{\"name\": \"g\\u00e9\", \"arguments\": {}}\n</tool_call>",
       "|content:Let me see.|call 0 f:{\"a\": \"}\\\"\", \"b\": [1, {}]}|call 1 g\xC3\xA9:{}");
+  expect_split(options, "<tool_call>\n{\"name\": \"f\", \"arguments\": {}}\n</tool_call>\n\n so\n",
+               "|call 0 f:{}|content:so\n");
+  expect_split(options, "a<tool_call> {\"nam\": 1}", "|content:a<tool_call> {\"nam\": 1}");
   // Cut off by a limit.
   expect_split(options, "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": \"x", "|call 0 f:{\"a\": \"x");
 }
