@@ -449,6 +449,7 @@ class ServeTest(harness.CliTest):
         log = s.stop()
         lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
         requests = [x for x in lines if x["event"] == "request"]
+        requests.sort(key=lambda x: x["status"])  # a line is written behind its answer
         self.assertEqual([x["status"] for x in requests], [200, 400])
         self.assertEqual(requests[0]["completion_tokens"], 8)
         self.assertNotIn("secret", log)
