@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/processor.h"
+#include "cli/bench_works.h"
 #include "cli/child_process.h"
 #include "cli/common.h"
 #include "cli/models.h"
@@ -41,11 +42,10 @@ struct Measured {
   Work work;
   std::vector<double> seconds;  // sorted
   int64_t peak_memory = 0;      // of start-up, bytes
+  std::string note = {};
+  Json numbers = nullptr;  // what the note says, for the report
 
-  double median() const {
-    const size_t n = seconds.size();
-    return n % 2 == 1 ? seconds[n / 2] : (seconds[n / 2 - 1] + seconds[n / 2]) / 2;
-  }
+  double median() const { return WayResult{.name = {}, .seconds = seconds}.median(); }
 };
 
 class Bench {
@@ -68,12 +68,24 @@ class Bench {
       for (const int batch : options_.batch) DECANT_TRY_STATUS(add(measure_decode(*options_.decode, batch)));
     }
     for (const int n : options_.verify) DECANT_TRY_STATUS(add(measure_rows("verify", n)));
+    const auto add_all = [&](Result<std::vector<Measured>> list) -> Status {
+      if (!list.ok()) return std::move(list).status();
+      for (Measured& m : *list) DECANT_TRY_STATUS(add(std::move(m)));
+      return {};
+    };
+    for (const int n : options_.shared_prefix) {
+      for (const int rows : options_.batch) DECANT_TRY_STATUS(add_all(compare_shared_prefix(n, rows)));
+    }
+    for (const int n : options_.prepack) DECANT_TRY_STATUS(add_all(compare_prepacking(n)));
     if (options_.startup) DECANT_TRY_STATUS(add(measure_startup()));
     return report.write(to_json());
   }
 
  private:
-  bool needs_engine() const { return !options_.prefill.empty() || options_.decode || !options_.verify.empty(); }
+  bool needs_engine() const {
+    return !options_.prefill.empty() || options_.decode || !options_.verify.empty() ||
+           !options_.shared_prefix.empty() || !options_.prepack.empty();
+  }
 
   Status open() {
     const auto greatest = [](const std::vector<int>& list) {
@@ -85,6 +97,11 @@ class Bench {
     const int batch = greatest(options_.batch);
     if (options_.decode)
       context = std::max(context, batch * pages(std::max(options_.depth, 1) + static_cast<int64_t>(*options_.decode)));
+    for (const int n : options_.prepack) {
+      const std::vector<int> lengths = skewed_lengths(n);
+      context = std::max(context, n * pages(*std::max_element(lengths.begin(), lengths.end())));
+    }
+    context = std::max<int64_t>(context, 64);
     if (context > 1 << 28)
       return Status::invalid_argument("these works need a context of {} tokens, more than any model has", context);
     SessionNeeds needs;
@@ -275,6 +292,53 @@ class Bench {
     return measured;
   }
 
+  // One layer's attention of sequences that share a prefix, and what it takes at least.
+  Result<std::vector<Measured>> compare_shared_prefix(int prefix, int rows) {
+    DECANT_TRY(SharedPrefixResult r, measure_shared_prefix(*session_->engine, rows, prefix, options_.repeat));
+    std::vector<Measured> list;
+    const double together = r.ways.back().median();
+    const double floor = r.peak > 0 ? r.operations / r.peak : 0;
+    for (WayResult& way : r.ways) {
+      Measured m;
+      m.work.name = fmt::format("{} x {}, {}", rows, prefix, way.name);
+      m.work.tokens = rows;
+      m.work.tokens_per_step = rows;
+      m.numbers = {{"times_together", rate(way.median(), together)}};
+      m.note = fmt::format("{:.2f} x together", rate(way.median(), together));
+      if (floor > 0) {
+        m.note += fmt::format(", {:.2f} x the floor of {:.2f} ms ({:.2f} GFLOP at {:.0f} GFLOP/s)",
+                              way.median() / floor, floor * 1e3, r.operations / 1e9, r.peak / 1e9);
+        m.numbers["floor_s"] = floor;
+        m.numbers["operations"] = r.operations;
+        m.numbers["float_ops_per_s"] = r.peak;
+      }
+      m.seconds = std::move(way.seconds);
+      list.push_back(std::move(m));
+    }
+    return list;
+  }
+
+  // Prompts of skewed lengths, as rectangles and packed.
+  Result<std::vector<Measured>> compare_prepacking(int prompts) {
+    const std::vector<int> lengths = skewed_lengths(prompts);
+    DECANT_TRY(PrepackResult r, measure_prepacking(*session_->engine, lengths, options_.repeat));
+    std::vector<Measured> list;
+    const double packed = r.ways.back().median();
+    for (WayResult& way : r.ways) {
+      Measured m;
+      m.work.name = fmt::format("{} prompts, {}", prompts, way.name);
+      m.work.tokens = r.tokens;
+      m.note = fmt::format("{:.2f} x packed, {:.0f} tokens computed, {:.1f} % padding", rate(way.median(), packed),
+                           way.computed, (1 - r.tokens / way.computed) * 100);
+      m.numbers = {{"times_packed", rate(way.median(), packed)},
+                   {"tokens_computed", way.computed},
+                   {"pad_fraction", 1 - r.tokens / way.computed}};
+      m.seconds = std::move(way.seconds);
+      list.push_back(std::move(m));
+    }
+    return list;
+  }
+
   // From the start of a new process until the first byte of its answer, file cache warm.
   Result<Measured> measure_startup() {
     DECANT_TRY(const std::string path, resolve_model(options_.model.model));
@@ -351,6 +415,7 @@ class Bench {
         m.median() * 1e3, percent(known && roofs_.bytes_per_s > 0 ? share_of_bandwidth(m) : 0),
         percent(known ? share_of_peak(m) : 0));
     if (m.peak_memory > 0) text += fmt::format("  {} at most", size_text(m.peak_memory));
+    if (!m.note.empty()) text += "  " + m.note;
     return text + "\n";
   }
 
@@ -385,6 +450,7 @@ class Bench {
         entry["share_of_peak"] = share_of_peak(m) > 0 ? Json(share_of_peak(m)) : Json(nullptr);
       }
       if (m.peak_memory > 0) entry["peak_memory_bytes"] = m.peak_memory;
+      if (!m.numbers.is_null()) entry.update(m.numbers);
       list.push_back(std::move(entry));
     }
     return json;

@@ -936,9 +936,13 @@ std::function<Result<Command>()> define_bench(Adder& add) {
   add.value("--decode", "N", "decode N tokens, one at a time", [o](CLI::Option* opt, const std::string& text) {
     o->decode = read_int(opt, text, "a whole number of at least 1", 1, 1 << 20);
   });
-  add.integers("--batch", &o->batch, 1, 4096, "numbers of sequences that decode side by side (default: 1)");
+  add.integers("--batch", &o->batch, 1, 4096, "numbers of sequences side by side (default: 1)");
   add.integers("--verify", &o->verify, 1, 1 << 16,
                "steps over these numbers of tokens of one sequence, as a draft is verified");
+  add.integers("--shared-prefix", &o->shared_prefix, 1, 1 << 20,
+               "attention of one layer over prefixes of these lengths that --batch sequences (default: 32) share");
+  add.integers("--prepack", &o->prepack, 1, 4096,
+               "process these numbers of prompts of skewed lengths, padded and packed");
   add.flag("--startup", &o->startup, "start the program and wait for the first token");
   add.value("--logits", "last|all", "rows whose logits prefill and verify compute (default: last)",
             [o](CLI::Option* opt, const std::string& text) {
@@ -950,11 +954,13 @@ std::function<Result<Command>()> define_bench(Adder& add) {
   add_json(add, &o->json);
   add_model(add, &o->model, nullptr);
   return [o]() -> Result<Command> {
-    if (o->prefill.empty() && !o->decode && o->batch.empty() && o->verify.empty() && !o->startup) {
+    const bool compares = !o->shared_prefix.empty() || !o->prepack.empty();
+    if (o->prefill.empty() && !o->decode && o->batch.empty() && o->verify.empty() && !o->startup && !compares) {
       o->prefill = {512};
       o->decode = 128;
     }
-    if (!o->batch.empty() && !o->decode) o->decode = 128;
+    if (!o->batch.empty() && !o->decode && o->shared_prefix.empty()) o->decode = 128;
+    if (!o->shared_prefix.empty() && o->batch.empty()) o->batch = {32};
     if (o->decode && o->batch.empty()) o->batch = {1};
     return Command(*o);
   };
@@ -1374,6 +1380,8 @@ const Definition kDefinitions[] = {
      "  decant bench\n"
      "  decant bench --prefill 64,512 --decode 128 --batch 1,8,32 --verify 4,8\n"
      "  decant bench -t 1 --decode 64 --repeat 3 --json -\n"
+     "  decant bench --shared-prefix 8192 --batch 32\n"
+     "  decant bench --prepack 32\n"
      "  decant bench --startup\n\n"
      "`decant bench serve` measures a server.\n",
      define_bench},

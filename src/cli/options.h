@@ -211,6 +211,8 @@ struct BenchOptions {
   std::optional<int> decode;
   std::vector<int> batch;
   std::vector<int> verify;
+  std::vector<int> shared_prefix;  // tokens; of --batch sequences
+  std::vector<int> prepack;        // prompts
   bool startup = false;
   bool all_logits = false;  // --logits all
   int depth = 0;            // tokens in the cache before the work

@@ -75,6 +75,54 @@ void sum_plain(const uint8_t* p, size_t lines) {
   keep(acc);
 }
 
+// `rounds` multiply-adds in each of 12 chains: more than latency times units of any processor met so far.
+constexpr int kChains = 12;
+
+__attribute__((target("avx512f"))) void chains_avx512(int64_t rounds) {
+  const __m512 factor = _mm512_set1_ps(0.999f), addend = _mm512_set1_ps(0.001f);
+  __m512 acc[kChains];
+  for (__m512& a : acc) a = addend;
+  for (int64_t r = 0; r < rounds; ++r) {
+#pragma GCC unroll 12
+    for (int i = 0; i < kChains; ++i) acc[i] = _mm512_fmadd_ps(acc[i], factor, addend);
+  }
+  keep(acc);
+}
+
+__attribute__((target("avx2,fma"))) void chains_avx2(int64_t rounds) {
+  const __m256 factor = _mm256_set1_ps(0.999f), addend = _mm256_set1_ps(0.001f);
+  __m256 acc[kChains];
+  for (__m256& a : acc) a = addend;
+  for (int64_t r = 0; r < rounds; ++r) {
+#pragma GCC unroll 12
+    for (int i = 0; i < kChains; ++i) acc[i] = _mm256_fmadd_ps(acc[i], factor, addend);
+  }
+  keep(acc);
+}
+
+// SSE2 has no fused multiply-add: a product and a sum.
+void chains_plain(int64_t rounds) {
+  const __m128 factor = _mm_set1_ps(0.999f), addend = _mm_set1_ps(0.001f);
+  __m128 acc[kChains];
+  for (__m128& a : acc) a = addend;
+  for (int64_t r = 0; r < rounds; ++r) {
+#pragma GCC unroll 12
+    for (int i = 0; i < kChains; ++i) acc[i] = _mm_add_ps(_mm_mul_ps(acc[i], factor), addend);
+  }
+  keep(acc);
+}
+
+struct Chains {
+  void (*run)(int64_t rounds);
+  int lanes;
+};
+
+Chains fastest_chains() {
+  if (__builtin_cpu_supports("avx512f")) return {chains_avx512, 16};
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return {chains_avx2, 8};
+  return {chains_plain, 4};
+}
+
 using Sum = void (*)(const uint8_t* p, size_t lines);
 
 Sum fastest_sum() {
@@ -158,6 +206,19 @@ double measure_product_peak(Device& device, DType type) {
   const MatmulArgs args{.w = w, .x = x, .xq = xq, .rows = kRows, .y = y, .ldy = outputs};
   const double seconds = best_seconds([&] { device.table().matmul(device.queue(), {&args, 1}); });
   return 2.0 * static_cast<double>(kElements) * static_cast<double>(outputs) / seconds;
+}
+
+double measure_float_peak(Device& device) {
+  if (device.kind() != "cpu") return 0.0;
+  ThreadPool& pool = static_cast<CpuQueue&>(device.queue()).pool();
+  constexpr int64_t kRounds = 200000;
+  const Chains chains = fastest_chains();
+  const double seconds = best_seconds([&] {
+    pool.parallel_for(pool.threads(), 1, [&](int64_t begin, int64_t end, int) {
+      for (int64_t i = begin; i < end; ++i) chains.run(kRounds);
+    });
+  });
+  return 2.0 * kChains * chains.lanes * static_cast<double>(kRounds) * pool.threads() / seconds;
 }
 
 }  // namespace decant

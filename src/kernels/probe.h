@@ -1,8 +1,9 @@
 // SPDX-FileCopyrightText: The Decant authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the machine can do at most, measured: the two roofs that a step's time is compared with (bytes of weights read
-// per second, integer operations per second). Each call takes a fraction of a second; call it while nothing else runs.
+// What the machine can do at most, measured: the roofs that a step's time is compared with (bytes of weights read per
+// second, integer operations per second) and that of attention (float operations per second). Each call takes a
+// fraction of a second; call it while nothing else runs.
 #pragma once
 
 #include <cstddef>
@@ -22,5 +23,9 @@ double measure_read_bandwidth(Device& device, size_t bytes);
 // that stays in the cache, with all threads at once: the best that the microkernel does, unpacking and scaling
 // included. 0 (unknown) on devices other than "cpu", and without memory.
 double measure_product_peak(Device& device, DType type);
+
+// Operations per second, two for each multiply-add of single-precision floats, with all threads at once and nothing but
+// registers: the most that any float kernel of this processor reaches. 0 (unknown) on devices other than "cpu".
+double measure_float_peak(Device& device);
 
 }  // namespace decant

@@ -45,6 +45,16 @@ TEST(Probe, PeakIsPlausibleForEveryTable) {
   }
 }
 
+TEST(Probe, FloatPeakIsAboveEveryKernel) {
+  auto device = make_cpu_device(1);
+  ASSERT_TRUE(device.ok());
+  const double one = measure_float_peak(**device);
+  EXPECT_GT(one, 1e8);
+  EXPECT_LT(one, 1e13);
+  // No kernel computes floats faster than registers alone.
+  EXPECT_LT(measure_product_peak(**device, DType::kF32), 1.5 * one);
+}
+
 // What devices other than the CPU take: copies through the seam only.
 TEST(Probe, OtherDevicesAreMeasuredByCopies) {
   auto device = make_guarded_device(1);
@@ -53,6 +63,7 @@ TEST(Probe, OtherDevicesAreMeasuredByCopies) {
   EXPECT_GT(rate, 1e6);
   EXPECT_LT(rate, 1e14);
   EXPECT_EQ(measure_product_peak(**device, DType::kQ8_0), 0.0);
+  EXPECT_EQ(measure_float_peak(**device), 0.0);
 }
 
 }  // namespace

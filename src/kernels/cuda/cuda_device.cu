@@ -476,12 +476,12 @@ struct TileView {
 
   __host__ __device__ int heads_per_kv() const { return a.heads / a.cache.kv_heads; }
   __host__ __device__ int queries() const { return tile_rows * heads_per_kv(); }
-  // Shared memory: keys or values (not at the same time), scores, and per query: mask, 5 floats.
+  // Shared memory: keys or values (not at the same time), scores, and per query: mask, 4 floats.
   __host__ __device__ int wide_floats() const {
     return kPageKeys * (a.cache.k_dim > a.cache.v_dim ? a.cache.k_dim : a.cache.v_dim);
   }
   size_t shared_bytes() const {
-    return sizeof(float) * (static_cast<size_t>(wide_floats()) + static_cast<size_t>(queries()) * (kPageKeys + 2 + 6));
+    return sizeof(float) * (static_cast<size_t>(wide_floats()) + static_cast<size_t>(queries()) * (kPageKeys + 2 + 4));
   }
 };
 
@@ -497,9 +497,7 @@ __global__ void tile_kernel(TileView t) {
   auto* masks = reinterpret_cast<unsigned long long*>(scores + max_queries * kPageKeys);  // [queries]
   float* m = reinterpret_cast<float*>(masks + max_queries);                               // of the merged blocks
   float* l = m + max_queries;
-  float* m_b = l + max_queries;  // of this block
-  float* l_b = m_b + max_queries;
-  float* keep = l_b + max_queries;
+  float* keep = l + max_queries;     // what the merged blocks and this block weigh in their sum
   float* take = keep + max_queries;  // both negative: the first block of the query
   const int kv_head = blockIdx.y;
   const int64_t row_begin = static_cast<int64_t>(blockIdx.x) * t.tile_rows;
@@ -625,8 +623,6 @@ __global__ void tile_kernel(TileView t) {
         }
         if (live && lane == 0) {
           const int at = base + i;
-          m_b[at] = top;
-          l_b[at] = sum;
           if (t.partials != nullptr) {
             float* p = partial_of(output_of(lo + i / per_row, i % per_row), block);
             p[0] = 1.0f;
