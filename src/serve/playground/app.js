@@ -442,7 +442,7 @@ function startChat() {
 
 const EXAMPLES = {
   Person: {
-    prompt: "Write a short record of Ada Lovelace.",
+    prompt: "Write a short record of Ada Lovelace as JSON.",
     schema: {
       type: "object",
       properties: { name: { type: "string" }, born: { type: "integer", minimum: 1000, maximum: 2100 }, fields: { type: "array", items: { type: "string" }, minItems: 1, maxItems: 3 } },
@@ -450,7 +450,7 @@ const EXAMPLES = {
     },
   },
   Sentiment: {
-    prompt: "How does this review sound? \"The soup was cold, but the waiter was charming.\"",
+    prompt: "How does this review sound? \"The soup was cold, but the waiter was charming.\" Answer in JSON.",
     schema: {
       type: "object",
       properties: { sentiment: { enum: ["positive", "mixed", "negative"] }, score: { type: "integer", minimum: 1, maximum: 5 } },
@@ -458,7 +458,7 @@ const EXAMPLES = {
     },
   },
   Recipe: {
-    prompt: "A recipe for pancakes.",
+    prompt: "Write a recipe for pancakes as JSON.",
     schema: {
       type: "object",
       properties: {
@@ -618,6 +618,8 @@ function startSchema() {
     try {
       const body = requestOf([{ role: "user", content: $("schema-prompt").value }], {
         response_format: { type: "json_schema", json_schema: { name: "answer", strict: true, schema } },
+        forced: $("schema-forced").checked ? "canonical" : undefined,
+        finish: $("schema-finish").checked || undefined,
       });
       const result = await streamChat(body, signal, (piece, isReasoning, entry) => view.add(piece, isReasoning, entry));
       box.append(make("p", { class: "figures" }, figures(result, view)));
