@@ -14,6 +14,9 @@ namespace {
 
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
+// Chunks that come closer than this, in seconds, are of one step of the server.
+constexpr double kOneStep = 1e-3;
+
 struct GoalName {
   std::string_view name;
   LoadGoal::Kind kind;
@@ -151,11 +154,10 @@ LoadFigures figures_of(const std::vector<StreamRecord>& records, const std::vect
     if (const double x = per_token(r, per_chunk); !std::isnan(x)) token.push_back(x);
     std::vector<double> gaps = gaps_of(r);
     gap.insert(gap.end(), gaps.begin(), gaps.end());
+    // Tokens of one step come as chunks with next to nothing between them, which says nothing about the steps.
+    std::erase_if(gaps, [](double seconds) { return seconds < kOneStep; });
     std::sort(gaps.begin(), gaps.end());
-    // Chunks that were read together have no gap: the median is then no measure of anything.
-    if (const double median = percentile(gaps, 50); gaps.size() >= 3 && median > 0) {
-      stall.push_back(gaps.back() / median);
-    }
+    if (gaps.size() >= 3) stall.push_back(gaps.back() / percentile(gaps, 50));
   }
   f.seconds = records.empty() ? 0 : last - first;
   f.first_token = distribution_of(std::move(first_token));

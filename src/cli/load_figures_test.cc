@@ -108,6 +108,19 @@ TEST(LoadFigures, TokensAreCountedByChunksWhereTheServerDoesNotCount) {
   EXPECT_EQ(f.with_usage, 1U);
 }
 
+// Three steps of 0.1 s with two tokens each and one of 0.5 s: the stall is measured in steps.
+TEST(LoadFigures, TokensOfOneStepAreNoGapsOfAStall) {
+  StreamRecord r{.start = 0, .end = 1};
+  for (const double t : {0.1, 0.2, 0.3, 0.4, 0.9}) {
+    r.chunks.push_back(t);
+    r.chunks.push_back(t + 1e-5);
+  }
+  const LoadFigures f = figures_of({r}, {});
+  EXPECT_EQ(f.gap.count, 9U);
+  ASSERT_EQ(f.stall.count, 1U);
+  EXPECT_NEAR(f.stall.max, 5, 1e-2);
+}
+
 TEST(LoadFigures, NothingGivesNothing) {
   const LoadFigures f = figures_of({}, {});
   EXPECT_EQ(f.requests, 0U);

@@ -180,6 +180,9 @@ class MockedTest(PageTest):
                 self.assertEqual(sorted(r["draft"] for r in mock.requests[sent:]), ["none", "sam+recycling"])
                 self.assertEqual(len({r["seed"] for r in mock.requests[sent:]}), 1)
                 self.assertEqual(mock.most_running, 1 if order == "turns" else 2)
+            steps = [float(x) for x in b.js("[...document.querySelectorAll('.lane .figures')].map((f) => /([\\d.]+) tokens a step/.exec(f.textContent)[1])")]
+            self.assertEqual(steps[0], 1)
+            self.assertGreater(steps[1], 1.5)
             self.picture("race")
             self.assert_quiet(b)
             b.js("$('race-b').value = 'unknown'")

@@ -134,7 +134,7 @@ class Aligner {
 
 // Streams an answer. `onToken(text, isReasoning, entry)` gets its tokens; the return value is what is known at the end.
 async function streamChat(body, signal, onToken, onProgress = () => {}) {
-  const result = { text: "", tokens: 0, chunks: 0, first: null, last: null, usage: null, finish: null, begin: performance.now() };
+  const result = { text: "", tokens: 0, first: null, last: null, usage: null, finish: null, begin: performance.now() };
   const response = await fetch("v1/chat/completions", {
     method: "POST",
     headers: headers({ "Content-Type": "application/json" }),
@@ -163,7 +163,6 @@ async function streamChat(body, signal, onToken, onProgress = () => {}) {
       const now = performance.now();
       result.first ??= now;
       result.last = now;
-      result.chunks += 1;
       result.tokens += entries.length || 1;
       result.text += content;
       if (reasoning) aligner.add(reasoning, true, content ? [] : entries);
@@ -664,8 +663,10 @@ class Lane {
       }, (state) => this.progress(state));
       this.progress(this.result);
       this.bar.style.width = "100%";
-      const perChunk = this.result.tokens / Math.max(this.result.chunks, 1);
-      this.figures.textContent = `${figures(this.result, view)} · ${perChunk.toFixed(2)} tokens a step as sent · ${((this.result.last - this.result.begin) / 1000).toFixed(2)} s`;
+      // Each step draws one token with the model; the others of a step were guessed or forced.
+      const { model, draft, forced } = view.counts;
+      const perStep = model > 0 ? ` · ${((model + draft + forced) / model).toFixed(2)} tokens a step` : "";
+      this.figures.textContent = `${figures(this.result, view)}${perStep} · ${((this.result.last - this.result.begin) / 1000).toFixed(2)} s`;
     } catch (error) {
       this.figures.replaceChildren(isAbort(error) ? "stopped" : make("span", { class: "error", role: "alert" }, words(error)));
     }
