@@ -2,7 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/load_mix.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -70,7 +72,8 @@ TEST(LoadMixes, EveryNthPromptIsLong) {
 }
 
 TEST(LoadMixes, QuestionsComeFromEachCategoryInTurn) {
-  const std::filesystem::path folder = std::filesystem::path(testing::TempDir()) / "load-mix";
+  const std::filesystem::path folder =
+      std::filesystem::path(testing::TempDir()) / fmt::format("load-mix-{}", ::getpid());
   std::filesystem::create_directories(folder / "spec-bench");
   std::ofstream file(folder / "spec-bench/question.jsonl");
   const char* categories[] = {"qa", "qa", "rag", "qa"};
@@ -85,6 +88,7 @@ TEST(LoadMixes, QuestionsComeFromEachCategoryInTurn) {
   for (uint64_t i = 0; i < 5; ++i) texts.push_back(mix.prompt(i));
   EXPECT_EQ(texts, (std::vector<std::string>{"q0", "q2", "q1", "q3", "q0"}));
   EXPECT_EQ(mix.warm_up_prompt(0), "q3");
+  std::filesystem::remove_all(folder);
 }
 
 TEST(LoadMixes, QuestionsNeedAFolder) {
