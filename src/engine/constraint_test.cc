@@ -4,6 +4,7 @@
 // Constraints in generate(): forced tokens and text, and answers that end in time.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "constrain/compile.h"
@@ -102,6 +103,9 @@ TEST_F(ConstraintTest, ForcedTokensAreTheSameTokensInFewerSteps) {
   for (uint64_t seed = 0; seed < 8; ++seed) {
     GenerateRequest every = request(c, 80, seed), chunks = request(c, 80, seed);
     every.n_logprobs = 0;
+    std::vector<TokenOrigin> in_chunks, one_by_one;
+    every.on_token = [&](const Draw& draw) { return one_by_one.push_back(draw.origin), true; };
+    chunks.on_token = [&](const Draw& draw) { return in_chunks.push_back(draw.origin), true; };
     const GenerateResult a = run(std::move(every)), b = run(std::move(chunks));
     ASSERT_TRUE(a.status.ok()) << a.status.message();
     ASSERT_TRUE(b.status.ok()) << b.status.message();
@@ -110,6 +114,8 @@ TEST_F(ConstraintTest, ForcedTokensAreTheSameTokensInFewerSteps) {
     EXPECT_GT(a.tokens.size(), 20u);
     EXPECT_EQ(a.forced_tokens, 0);
     EXPECT_GT(b.forced_tokens, 10);
+    EXPECT_EQ(one_by_one, in_chunks);
+    EXPECT_EQ(std::count(in_chunks.begin(), in_chunks.end(), TokenOrigin::kForced), b.forced_tokens);
   }
   // All that is limited stays so: max_tokens, the callback's stop, the context.
   EXPECT_EQ(run(request(c, 7, 1)).tokens.size(), 7u);

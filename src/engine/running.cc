@@ -3,6 +3,7 @@
 #include "engine/running.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <string>
 #include <utility>
@@ -18,6 +19,13 @@ constexpr int kOtherDraws = 8;      // after draws that do not fit
 
 double seconds_between(std::chrono::steady_clock::time_point from, std::chrono::steady_clock::time_point to) {
   return std::chrono::duration<double>(to - from).count();
+}
+
+// Whether a mask has one token.
+bool is_single(std::span<const uint64_t> mask) {
+  int bits = 0;
+  for (size_t i = 0; i < mask.size() && bits < 2; ++i) bits += std::popcount(mask[i]);
+  return bits == 1;
 }
 
 }  // namespace
@@ -437,7 +445,12 @@ void Running::draw(std::span<const float> logits, int node) {
       constraint_state_ = std::move(next);
     }
     start_answer();
-    drawn->origin = tree_.child(node, drawn->token) == kRefused ? TokenOrigin::kModel : TokenOrigin::kDraft;
+    // A constraint may leave one token only here as well: where log-probabilities are wanted, the model is asked for
+    // it.
+    const bool is_forced = request_.constraint && attempt == 0 && is_single(mask_);
+    drawn->origin = is_forced                                     ? TokenOrigin::kForced
+                    : tree_.child(node, drawn->token) == kRefused ? TokenOrigin::kModel
+                                                                  : TokenOrigin::kDraft;
     if (!take(*std::move(drawn)) || !request_.constraint) return;
     take_forced();
     if (!done_ && !fill_mask()) end_here();

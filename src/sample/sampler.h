@@ -80,7 +80,7 @@ struct TokenLogprob {
 enum class TokenOrigin : uint8_t {
   kModel,   // drawn
   kDraft,   // drawn, and guessed before
-  kForced,  // the only one that a constraint left: the model was not asked
+  kForced,  // the only one that a constraint left; the model is asked only for its log-probability
 };
 
 struct Draw {
