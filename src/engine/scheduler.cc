@@ -420,7 +420,9 @@ bool Scheduler::step_back() {
   }
   if (victim == nullptr || others < 2) {
     const auto newest = [](const Entry* a, const Entry* b) { return a->id < b->id; };
-    (*std::max_element(chosen_.begin(), chosen_.end(), newest))->run->fail(exhausted_);
+    Running& failed = *(*std::max_element(chosen_.begin(), chosen_.end(), newest))->run;
+    failed.fail(exhausted_);
+    failed.leave();  // its pages are for the others, before this step plans again
     return others > 1;
   }
   victim->run->leave();

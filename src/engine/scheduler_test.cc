@@ -12,8 +12,7 @@
 #include <vector>
 
 #include "base/rng.h"
-#include "formats/gguf.h"
-#include "testing/tiny_model.h"
+#include "engine/test_util.h"
 
 namespace decant {
 namespace {
@@ -26,19 +25,9 @@ std::vector<TokenId> random_tokens(size_t n, uint64_t seed) {
   return tokens;
 }
 
-class SchedulerTest : public ::testing::Test {
+class SchedulerTest : public engine_testing::TinyModelTest {
  protected:
-  void SetUp() override {
-    bytes_ = testing::make_tiny_model({}).serialize();
-    device_ = *make_cpu_device(1);
-    const auto file = GgufFile::parse(bytes_, "tiny.gguf");
-    ASSERT_TRUE(file.ok());
-    model_ = *Model::load(*file, *device_);
-    engine_ = open(2048);
-  }
-  std::unique_ptr<Engine> open(int context, int max_rows = 128) {
-    return *Engine::create(model_, {.context = context, .max_rows = max_rows});
-  }
+  void SetUp() override { open({.context = 2048, .max_rows = 128}); }
   static GenerateRequest request(std::vector<TokenId> prompt, int max_tokens, uint64_t seed = 0) {
     GenerateRequest r;
     r.prompt = std::move(prompt);
@@ -81,14 +70,11 @@ class SchedulerTest : public ::testing::Test {
     return result[0].tokens;
   }
   Engine* reference() {
-    if (reference_ == nullptr) reference_ = open(2048);
+    if (reference_ == nullptr) reference_ = *Engine::create(model_, {.context = 2048, .max_rows = 128});
     return reference_.get();
   }
 
-  std::vector<uint8_t> bytes_;
-  std::unique_ptr<Device> device_;
-  std::shared_ptr<const Model> model_;
-  std::unique_ptr<Engine> engine_, reference_;
+  std::unique_ptr<Engine> reference_;
   std::map<std::string, GenerateResult> results_;
   std::vector<std::string> order_;
 };
@@ -98,7 +84,7 @@ class SchedulerTest : public ::testing::Test {
 TEST_F(SchedulerTest, ARequestsTokensAreItsOwnWhateverRunsBesideIt) {
   for (const int context : {2048, 512}) {
     for (const bool prefixes : {true, false}) {
-      engine_ = open(context, 48);
+      reopen({.context = context, .max_rows = 48});
       Scheduler scheduler(*engine_, {.max_running = 12, .prefix_cache = prefixes});
       std::mt19937 random(static_cast<uint32_t>(context) + prefixes);
       std::map<std::string, GenerateRequest> requests;
@@ -125,9 +111,6 @@ TEST_F(SchedulerTest, ARequestsTokensAreItsOwnWhateverRunsBesideIt) {
         ASSERT_EQ(results_[name].tokens, alone(r)) << "context " << context << ", request " << name;
       }
       const SchedulerStats stats = scheduler.stats();
-      if (context == 512) {
-        EXPECT_GT(stats.preemptions, 0);
-      }
       if (prefixes) {
         EXPECT_GT(stats.prompt_tokens_cached, 0);
       }
@@ -135,6 +118,37 @@ TEST_F(SchedulerTest, ARequestsTokensAreItsOwnWhateverRunsBesideIt) {
       expect_no_leak(scheduler);
     }
   }
+}
+
+// Two that fit alone and not together: one has to step back, and neither loses a token.
+TEST_F(SchedulerTest, OneStepsBackWhereTwoDoNotFit) {
+  reopen({.context = 512, .max_rows = 128});
+  for (const uint64_t seed : {0, 11}) {
+    Scheduler scheduler(*engine_, {.prefix_cache = seed == 0});
+    const GenerateRequest a = request(random_tokens(90, 1), 300, seed), b = request(random_tokens(110, 2), 300, seed);
+    results_.clear();
+    add(scheduler, a, "a");
+    add(scheduler, b, "b");
+    run(scheduler);
+    EXPECT_GE(scheduler.stats().preemptions, 1);
+    EXPECT_EQ(results_["a"].tokens, alone(a));
+    EXPECT_EQ(results_["b"].tokens, alone(b));
+    EXPECT_EQ(results_["b"].tokens.size(), 300U);
+    expect_no_leak(scheduler);
+  }
+}
+
+// The same where nobody may step back: the newer one fails and says why.
+TEST_F(SchedulerTest, WithoutSteppingBackTheNewestFails) {
+  reopen({.context = 512, .max_rows = 128});
+  Scheduler scheduler(*engine_, {.prefix_cache = false, .preempt = false});
+  const GenerateRequest a = request(random_tokens(90, 1), 300);
+  add(scheduler, a, "a");
+  add(scheduler, request(random_tokens(110, 2), 300), "b");
+  run(scheduler);
+  EXPECT_EQ(results_["a"].tokens, alone(a));
+  EXPECT_EQ(results_["b"].status.code(), Code::kExhausted);
+  expect_no_leak(scheduler);
 }
 
 TEST_F(SchedulerTest, SamplesOfOnePromptProcessItOnce) {
@@ -296,7 +310,7 @@ TEST_F(SchedulerTest, ManyShortPromptsShareAStep) {
 }
 
 TEST_F(SchedulerTest, OneThatDoesNotFitFailsAlone) {
-  engine_ = open(256);
+  reopen({.context = 256, .max_rows = 128});
   Scheduler scheduler(*engine_, {});
   add(scheduler, request(random_tokens(257, 1), 2), "too long");
   EXPECT_EQ(results_["too long"].status.code(), Code::kInvalidArgument);
@@ -318,7 +332,7 @@ TEST_F(SchedulerTest, PromptLogProbabilitiesAndEmbeddingsAreThoseOfTheModel) {
   std::vector<int32_t> rows;
   for (int i = 0; i < 150; ++i) rows.push_back(i);
   StepOutput output;
-  auto wide = open(2048, 256);
+  const std::unique_ptr<Engine> wide = *Engine::create(model_, {.context = 2048, .max_rows = 256});
   const SequenceId own = wide->cache().create_sequence();
   const int layers = model_->config().n_layers();
   const Slice slice{

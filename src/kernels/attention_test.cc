@@ -36,17 +36,6 @@ struct Forest {
   std::vector<Row> rows;  // those of a sequence together, sequences in order
 };
 
-float spec_exp(float x) {
-  if (x < -87.0f) return 0.0f;
-  const float clamped = x > 88.0f ? 88.0f : x;
-  const float n = std::nearbyintf(clamped * 1.44269504088896341f);
-  float r = std::fma(-n, 0.693359375f, clamped);
-  r = std::fma(-n, -2.12194440e-4f, r);
-  float p = 1.0f / 720.0f;
-  for (float c : {1.0f / 120.0f, 1.0f / 24.0f, 1.0f / 6.0f, 0.5f, 1.0f, 1.0f}) p = std::fma(p, r, c);
-  return p * std::bit_cast<float>((static_cast<uint32_t>(static_cast<int32_t>(n)) + 127u) << 23);
-}
-
 // Keys and values of a page as floats: [kv_heads][64][dim].
 struct WidePage {
   std::vector<float> k, v;

@@ -6,6 +6,8 @@
 
 #include <gtest/gtest.h>
 
+#include <bit>
+#include <cmath>
 #include <cstring>
 #include <memory>
 #include <span>
@@ -172,6 +174,18 @@ inline std::vector<DType> every_dtype() {
   std::vector<DType> types;
   for (const DTypeInfo& info : all_dtypes()) types.push_back(info.type);
   return types;
+}
+
+// table.h's exp, in plain C++.
+inline float spec_exp(float x) {
+  if (x < -87.0f) return 0.0f;
+  const float clamped = x > 88.0f ? 88.0f : x;
+  const float n = std::nearbyintf(clamped * 1.44269504088896341f);
+  float r = std::fma(-n, 0.693359375f, clamped);
+  r = std::fma(-n, -2.12194440e-4f, r);
+  float p = 1.0f / 720.0f;
+  for (float c : {1.0f / 120.0f, 1.0f / 24.0f, 1.0f / 6.0f, 0.5f, 1.0f, 1.0f}) p = std::fma(p, r, c);
+  return p * std::bit_cast<float>((static_cast<uint32_t>(static_cast<int32_t>(n)) + 127u) << 23);
 }
 
 }  // namespace decant::kernel_testing

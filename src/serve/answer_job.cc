@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "serve/submission.h"
+
 namespace decant::serve {
 namespace {
 
@@ -68,12 +70,9 @@ void AnswerJob::start() {
     request.cache_salt = options_.cache_salt;
     if (options_.timeout > 0) request.deadline = deadline;
     request.on_done = [self, i](GenerateResult result) { self->done(i, std::move(result)); };
-    metrics_.answers_open.fetch_add(1, std::memory_order_relaxed);
-    const Result<RequestId> id = engine_.submit(std::move(request));
-    if (!id.ok()) {
-      metrics_.answers_open.fetch_sub(1, std::memory_order_relaxed);
-      const bool full = id.status().code() == Code::kExhausted;
-      refused = {full ? 429 : 503, std::string(id.status().message()), "", full ? "queue_full" : "shutting_down"};
+    RequestId id = 0;
+    refused = submit(engine_, metrics_, std::move(request), &id);
+    if (!refused.ok()) {
       // What was taken before is of no use alone.
       {
         const std::lock_guard lock(mutex_);
@@ -85,10 +84,10 @@ void AnswerJob::start() {
     }
     {
       const std::lock_guard lock(mutex_);
-      ids_[i] = *id;
+      ids_[i] = id;
     }
     // Between submit() and here the client may have gone.
-    if (cancelled_.load()) engine_.cancel(*id);
+    if (cancelled_.load()) engine_.cancel(id);
   }
   // From here on the client sees that it is waited for.
   const std::lock_guard lock(mutex_);

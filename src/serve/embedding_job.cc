@@ -6,6 +6,8 @@
 #include <cstring>
 #include <utility>
 
+#include "serve/submission.h"
+
 namespace decant::serve {
 
 EmbeddingJob::EmbeddingJob(EngineThread& engine, Metrics& metrics, EmbeddingJobOptions options,
@@ -41,12 +43,9 @@ void EmbeddingJob::start() {
     request.cache_salt = options_.cache_salt;
     if (options_.timeout > 0) request.deadline = deadline;
     request.on_done = [self, i](GenerateResult result) { self->done(i, std::move(result)); };
-    metrics_.answers_open.fetch_add(1, std::memory_order_relaxed);
-    const Result<RequestId> id = engine_.submit(std::move(request));
-    if (!id.ok()) {
-      metrics_.answers_open.fetch_sub(1, std::memory_order_relaxed);
-      const bool full = id.status().code() == Code::kExhausted;
-      refused = {full ? 429 : 503, std::string(id.status().message()), "", full ? "queue_full" : "shutting_down"};
+    RequestId id = 0;
+    refused = submit(engine_, metrics_, std::move(request), &id);
+    if (!refused.ok()) {
       {
         const std::lock_guard lock(mutex_);
         problem_ = refused;
@@ -57,9 +56,9 @@ void EmbeddingJob::start() {
     }
     {
       const std::lock_guard lock(mutex_);
-      ids_[i] = *id;
+      ids_[i] = id;
     }
-    if (cancelled_.load()) engine_.cancel(*id);
+    if (cancelled_.load()) engine_.cancel(id);
   }
 }
 

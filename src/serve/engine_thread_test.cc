@@ -9,24 +9,16 @@
 #include <random>
 #include <vector>
 
-#include "formats/gguf.h"
-#include "testing/tiny_model.h"
+#include "engine/test_util.h"
 
 namespace decant {
 namespace {
 
 using std::chrono::milliseconds;
 
-class EngineThreadTest : public ::testing::Test {
+class EngineThreadTest : public engine_testing::TinyModelTest {
  protected:
-  void SetUp() override {
-    bytes_ = testing::make_tiny_model({}).serialize();
-    device_ = *make_cpu_device(1);
-    const auto file = GgufFile::parse(bytes_, "tiny.gguf");
-    ASSERT_TRUE(file.ok());
-    model_ = *Model::load(*file, *device_);
-    engine_ = *Engine::create(model_, {.context = 1024, .max_rows = 128});
-  }
+  void SetUp() override { open({.context = 1024, .max_rows = 128}); }
   static ScheduledRequest request(int first, int max_tokens) {
     ScheduledRequest r;
     for (int i = 0; i < 20; ++i) r.generate.prompt.push_back((first + i * 7) % testing::kTinyVocab);
@@ -34,11 +26,6 @@ class EngineThreadTest : public ::testing::Test {
     r.generate.sampler.temperature = 0;
     return r;
   }
-
-  std::vector<uint8_t> bytes_;
-  std::unique_ptr<Device> device_;
-  std::shared_ptr<const Model> model_;
-  std::unique_ptr<Engine> engine_;
 };
 
 // Threads that send requests and take some of them back; every request ends once, and no page is lost.

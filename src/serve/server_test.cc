@@ -11,26 +11,17 @@
 #include <random>
 #include <thread>
 
-#include "formats/gguf.h"
+#include "engine/test_util.h"
 #include "serve/test_util.h"
-#include "testing/tiny_model.h"
 
 namespace decant::serve {
 namespace {
 
 using std::chrono::milliseconds;
 
-class ServerTest : public ::testing::Test {
+class ServerTest : public engine_testing::TinyModelTest {
  protected:
-  void SetUp() override {
-    bytes_ = testing::make_tiny_model({}).serialize();
-    device_ = *make_cpu_device(1);
-    const auto file = GgufFile::parse(bytes_, "tiny.gguf");
-    ASSERT_TRUE(file.ok());
-    tokenizer_ = *Tokenizer::from_gguf(*file);
-    model_ = *Model::load(*file, *device_);
-    engine_ = *Engine::create(model_, {.context = 2048, .max_rows = 128});
-  }
+  void SetUp() override { open({.context = 2048, .max_rows = 128}); }
 
   void start(ServerOptions options = {}) {
     ServedModelOptions served;
@@ -73,11 +64,6 @@ class ServerTest : public ::testing::Test {
     }));
   }
 
-  std::vector<uint8_t> bytes_;
-  std::unique_ptr<Device> device_;
-  std::shared_ptr<const Tokenizer> tokenizer_;
-  std::shared_ptr<const Model> model_;
-  std::unique_ptr<Engine> engine_;
   std::unique_ptr<EngineThread> thread_;
   std::mutex mutex_;
   std::vector<std::string> log_;

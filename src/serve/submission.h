@@ -1,0 +1,22 @@
+// SPDX-FileCopyrightText: The Decant authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// From a client's request to the engine.
+#pragma once
+
+#include "engine/scheduler.h"
+#include "serve/json_fields.h"
+
+namespace decant {
+class EngineThread;
+}
+
+namespace decant::serve {
+
+struct Metrics;
+
+// Hands a request to the engine and counts it as an open answer, which its on_done has to take back. If the engine
+// refuses it: what the client is told (429 where too many wait, 503 where the server stops), and nothing is counted.
+Problem submit(EngineThread& engine, Metrics& metrics, ScheduledRequest request, RequestId* id);
+
+}  // namespace decant::serve
