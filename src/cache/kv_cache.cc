@@ -132,6 +132,7 @@ Status KvCache::reserve(SequenceId sequence, int first, int rows) {
     const int32_t page = free_.back();
     free_.pop_back();
     references_[static_cast<size_t>(page)] = 1;
+    taken_ = std::max(taken_, page + 1);
     if (i == s.table.size()) {
       s.table.push_back(page);
       continue;
@@ -155,6 +156,28 @@ void KvCache::shrink(SequenceId sequence) {
   int rows = 0;
   for (size_t l = 0; l < layers_.size(); ++l) rows = std::max(rows, s.committed[l] + s.pending[l]);
   release_pages(s, pages_for(rows));
+}
+
+bool KvCache::prepare_pages() {
+  constexpr size_t kPiece = size_t{2} << 20, kTouch = 4096;  // a large page of memory, a small one
+  constexpr size_t kAhead = 48;                              // pages of keys
+  if (!device_->uses_host_memory()) return false;
+  // Pieces are taken layer by layer, so that all layers are about equally far.
+  while (true) {
+    const size_t layer = prepared_ % layers_.size(), piece = prepared_ / layers_.size() * kPiece;
+    const size_t page = layers_[layer].page_bytes(), size = pools_[layer].size();
+    const size_t taken = static_cast<size_t>(taken_) * page;
+    if (piece >= taken + kAhead * page) return false;
+    if (prepared_ / layers_.size() * kPiece >= bytes()) return false;
+    ++prepared_;
+    if (piece >= size || piece + kPiece <= taken) continue;
+    uint8_t* const base = pool(static_cast<int>(layer)).raw();
+    const size_t begin = std::max(piece, (taken + kTouch - 1) / kTouch * kTouch);
+    for (size_t i = begin; i < std::min(piece + kPiece, size); i += kTouch) {
+      static_cast<volatile uint8_t*>(base)[i] = 0;
+    }
+    return true;
+  }
 }
 
 std::span<const int32_t> KvCache::page_table(SequenceId sequence) const {

@@ -51,6 +51,10 @@ class KvCache {
   Status reserve(SequenceId sequence, int first, int rows);
   // Gives back pages that hold neither committed nor pending rows (after a reserve() whose step did not run).
   void shrink(SequenceId sequence);
+  // The first use of memory takes long where the system gives it on first touch: a step that comes to it would stall.
+  // Touches a piece of the pages that will be taken next (none that is taken); false when enough lies ready. For loops
+  // that have time now; changes nothing else.
+  bool prepare_pages();
   // Page ids, slot s of the sequence is at page table[s / 64].
   std::span<const int32_t> page_table(SequenceId sequence) const;
 
@@ -77,6 +81,8 @@ class KvCache {
   std::vector<DeviceBuffer> pools_;
   std::vector<int32_t> references_;
   std::vector<int32_t> free_;
+  int taken_ = 0;        // pages that were ever in use: those with the lowest ids
+  size_t prepared_ = 0;  // pieces that prepare_pages() has been at
   std::vector<Sequence> sequences_;
   DeviceBuffer moves_;  // staging of commit()
 };

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <climits>
+#include <cstring>
 #include <map>
 #include <memory>
 #include <random>
@@ -504,6 +505,25 @@ TEST_F(KvCacheModelTest, BehavesLikeVectorsOfRows) {
   EXPECT_GT(copied_, 50);
   EXPECT_GT(compacted_, 50);
   EXPECT_GT(refused_, 20);
+}
+
+// Pages that are ready before they are taken, and rows that are there stay as they are.
+TEST_F(KvCacheTest, PreparingPagesChangesNoRow) {
+  open(200);
+  const SequenceId id = cache_->create_sequence();
+  ASSERT_TRUE(cache_->reserve(id, 0, 5 * kPageKeys).ok());
+  for (int layer = 0; layer < kLayers; ++layer) {
+    std::memset(cache_->pool(layer).raw(), 0x5A, 5 * cache_->layout(layer).page_bytes());
+  }
+  int pieces = 0;
+  while (cache_->prepare_pages()) ASSERT_LT(++pieces, 10000);
+  EXPECT_GE(pieces, 1);
+  EXPECT_FALSE(cache_->prepare_pages());
+  for (int layer = 0; layer < kLayers; ++layer) {
+    const uint8_t* bytes = cache_->pool(layer).raw();
+    const size_t size = 5 * cache_->layout(layer).page_bytes();
+    EXPECT_TRUE(std::all_of(bytes, bytes + size, [](uint8_t b) { return b == 0x5A; })) << "layer " << layer;
+  }
 }
 
 }  // namespace

@@ -62,6 +62,8 @@ void EngineThread::work() {
   Scheduler scheduler(engine_, options_.scheduler);
   std::map<RequestId, RequestId> in_scheduler;  // those that were handed out, and the scheduler's
   std::vector<Order> orders;
+  while (engine_.cache().prepare_pages()) {
+  }
   bool idle = true;
   int ended = 0;  // since the last look at the inbox
   const auto settle = [&] {
@@ -97,6 +99,7 @@ void EngineThread::work() {
     }
     orders.clear();
     scheduler.step();
+    engine_.cache().prepare_pages();
     idle = scheduler.idle();
   }
   scheduler.cancel_all();
