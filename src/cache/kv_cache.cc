@@ -171,10 +171,11 @@ bool KvCache::prepare_pages() {
     if (prepared_ / layers_.size() * kPiece >= bytes()) return false;
     ++prepared_;
     if (piece >= size || piece + kPiece <= taken) continue;
-    uint8_t* const base = pool(static_cast<int>(layer)).raw();
+    const DevPtr<uint8_t> base = pool(static_cast<int>(layer));
+    constexpr uint8_t kNothing[] = {0};
     const size_t begin = std::max(piece, (taken + kTouch - 1) / kTouch * kTouch);
     for (size_t i = begin; i < std::min(piece + kPiece, size); i += kTouch) {
-      static_cast<volatile uint8_t*>(base)[i] = 0;
+      device_->copy_in(base + static_cast<ptrdiff_t>(i), std::span<const uint8_t>(kNothing));
     }
     return true;
   }

@@ -656,7 +656,7 @@ void HttpServer::Core::mark(const std::shared_ptr<Exchange>& exchange) {
   bool first = false;
   {
     const std::lock_guard lock(mutex);
-    if (exchange->queued) return;
+    if (exchange->queued || stopped.load()) return;
     exchange->queued = true;
     first = dirty.empty();
     dirty.push_back(exchange);
@@ -738,6 +738,18 @@ void HttpServer::stop() {
     core->io.stop();
   });
   if (core_->thread.joinable()) core_->thread.join();
+  // What was called off still waits in the queue and holds the server and its connections: it is let go here, where
+  // nothing else runs any more.
+  core_->io.restart();
+  while (true) {
+    try {
+      if (core_->io.poll() == 0) break;
+    } catch (const std::exception&) {
+      continue;
+    }
+  }
+  const std::lock_guard lock(core_->mutex);
+  core_->dirty.clear();
 }
 
 }  // namespace decant::serve
