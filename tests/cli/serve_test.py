@@ -458,9 +458,9 @@ class ServeTest(harness.CliTest):
         self.assertIn("secret words", loud.stop())
 
     def test_it_stops_in_time_and_tells_its_clients(self):
-        s = self.serve("-c", "8192", "--request-ctx", "8192", "--grace", "1")
+        s = self.serve("-c", "32768", "--request-ctx", "32768", "--draft", "none", "--grace", "1")
         connection = s.connection()
-        connection.request("POST", CHAT, json.dumps({**HELLO, "max_tokens": 8000, "stream": True}), {"Content-Type": "application/json"})
+        connection.request("POST", CHAT, json.dumps({**HELLO, "max_tokens": 32000, "stream": True}), {"Content-Type": "application/json"})
         response = connection.getresponse()
         response.readline()
         begin = time.monotonic()
