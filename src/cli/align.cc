@@ -135,13 +135,7 @@ std::vector<std::pair<std::string, std::string>> alignment_key(const Tokenizer& 
 Result<AlignChoice> parse_align(std::string_view text) {
   DECANT_TRY(const Spec spec, parse_spec(text));
   AlignChoice choice;
-  bool found = false;
-  for (const AlignMode mode : {AlignMode::kMask, AlignMode::kAsap, AlignMode::kExact}) {
-    if (spec.name != align_mode_name(mode)) continue;
-    choice.mode = mode;
-    found = true;
-  }
-  if (!found) return Status::invalid_argument("expected asap, exact or none, got '{}'", spec.name);
+  DECANT_TRY(choice.mode, parse_align_mode(spec.name));
   DECANT_TRY_STATUS(read_settings(spec, {{"samples", 1, 1 << 28, &choice.samples},
                                          {"batch", 1, 4096, &choice.batch},
                                          {"attempts", 1, int64_t{1} << 40, &choice.attempts},

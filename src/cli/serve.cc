@@ -115,6 +115,7 @@ Status serve(const ServeOptions& options) {
   served.context =
       std::min(needs.context, options.request_context > 0 ? options.request_context : config.context_length);
   served.hidden = config.hidden;
+  served.vocab_size = config.vocab_size;
   served.draft = {drafting.speculation, drafting.control};
   served.draft_nodes = options.answer.draft.nodes;
   served.speculate = [&session](const std::string& draft, const std::string& verifier) {

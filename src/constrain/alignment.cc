@@ -27,6 +27,13 @@ std::string_view align_mode_name(AlignMode mode) {
   return "none";
 }
 
+Result<AlignMode> parse_align_mode(std::string_view name) {
+  for (const AlignMode mode : {AlignMode::kMask, AlignMode::kAsap, AlignMode::kExact}) {
+    if (name == align_mode_name(mode)) return mode;
+  }
+  return Status::invalid_argument("expected asap, exact or none, got '{}'", name);
+}
+
 void WideSum::add(double x) {
   const double sum = high_ + x;
   const double part = sum - high_;

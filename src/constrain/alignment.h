@@ -50,6 +50,8 @@ enum class AlignMode {
   kExplore,  // no sample: goes where c is not exact yet, so that repeating it enumerates a finite language
 };
 std::string_view align_mode_name(AlignMode mode);  // "none", "asap", "exact", "explore"
+// Of what can be chosen: kInvalidArgument but for "none", "asap" and "exact".
+Result<AlignMode> parse_align_mode(std::string_view name);
 
 // A sum that may lose nearly all of itself again: twice a double's precision.
 class WideSum {

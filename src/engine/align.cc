@@ -48,7 +48,9 @@ std::string text_of(const SamplerOptions& o) {
   return text;
 }
 
-Status check(const GenerateRequest& r, const AlignOptions& o) {
+}  // namespace
+
+Status check_alignment(const GenerateRequest& r, const AlignOptions& o) {
   if (!r.constraint) return Status::invalid_argument("alignment needs a constraint");
   if (r.end_tokens.empty() || r.sampler.ignore_eos) {
     return Status::invalid_argument("alignment needs answers that end: the end token must be allowed");
@@ -61,7 +63,7 @@ Status check(const GenerateRequest& r, const AlignOptions& o) {
     return Status::invalid_argument("alignment needs a distribution that the prefix alone decides; turn {} off",
                                     r.sampler.mirostat != 0 ? "Mirostat" : "XTC");
   }
-  if (r.sequence != -1 || r.n_logprobs >= 0 || r.on_token) {
+  if (r.sequence != -1 || r.n_logprobs >= 0 || r.prompt_logprobs >= 0 || r.on_token) {
     return Status::invalid_argument("alignment takes no sequence, log-probabilities or callback for tokens");
   }
   if (r.finish_in_time || r.canonical) {
@@ -73,11 +75,9 @@ Status check(const GenerateRequest& r, const AlignOptions& o) {
   return {};
 }
 
-}  // namespace
-
 // ---- Rows that are remembered.
 
-class AlignedSampler::Rows {
+class AlignedTexts::Rows {
  public:
   explicit Rows(size_t capacity) : capacity_(capacity) {}
 
@@ -112,7 +112,7 @@ class AlignedSampler::Rows {
   std::unordered_map<AlignmentTrie::NodeId, std::list<Entry>::iterator> by_node_;
 };
 
-struct AlignedSampler::Runner {
+struct AlignedTexts::Text {
   AlignmentWalk walk;
   SamplerState state;
   int64_t attempt;
@@ -121,16 +121,143 @@ struct AlignedSampler::Runner {
   std::vector<std::pair<size_t, AlignmentRow>> fresh;  // rows to remember, by the length of their prefix
 };
 
-// ---- Start.
+// ---- Texts.
 
-AlignedSampler::AlignedSampler(Engine& engine, const GenerateRequest& request, const AlignOptions& options)
-    : engine_(engine),
-      request_(request),
-      options_(options),
+AlignedTexts::AlignedTexts(const GenerateRequest& request, const AlignOptions& options, int budget)
+    : request_(request),
+      max_attempts_(options.max_attempts),
       trie_(options.max_nodes),
+      budget_(budget),
       end_tokens_(request.end_tokens),
       rows_(std::make_unique<Rows>(options.row_bytes)) {
   std::sort(end_tokens_.begin(), end_tokens_.end());
+}
+
+AlignedTexts::~AlignedTexts() = default;
+
+Result<std::unique_ptr<AlignedTexts>> AlignedTexts::create(const GenerateRequest& request, const AlignOptions& options,
+                                                           int vocab_size, int context) {
+  DECANT_TRY_STATUS(check_alignment(request, options));
+  DECANT_TRY_STATUS(check_prompt(request.prompt.size(), context));
+  const int room = context - static_cast<int>(request.prompt.size());
+  const int budget = request.max_tokens < 0 ? room : request.max_tokens;
+  if (budget > room) {
+    return Status::invalid_argument(
+        "answers of {} tokens behind a prompt of {} do not fit into the context of {}; the language would be cut "
+        "there: ask for fewer tokens (-n, max_tokens) or raise the context size (-c)",
+        budget, request.prompt.size(), context);
+  }
+  std::unique_ptr<AlignedTexts> out(new AlignedTexts(request, options, budget));
+  DECANT_TRY(out->sampler_, Sampler::create(request.sampler, vocab_size));
+  return out;
+}
+
+std::vector<AlignedTexts::Text*> AlignedTexts::begin(AlignMode mode, int batch) {
+  std::vector<Text*> out;
+  texts_.clear();
+  for (int i = 0; i < batch; ++i) {
+    texts_.push_back(
+        std::make_unique<Text>(Text{.walk = AlignmentWalk(trie_, *request_.constraint, end_tokens_, budget_, mode),
+                                    .state = sampler_->start(request_.prompt),
+                                    .attempt = trie_.attempts() + i,
+                                    .slot = static_cast<size_t>(i)}));
+    out.push_back(texts_.back().get());
+  }
+  return out;
+}
+
+const std::vector<TokenId>& AlignedTexts::tokens(const Text& text) { return text.walk.tokens(); }
+
+Result<bool> AlignedTexts::advance(Text* text) const {
+  AlignmentWalk& walk = text->walk;
+  while (walk.state() == AlignmentWalk::State::kOpen) {
+    const AlignmentRow* known = walk.node() == AlignmentTrie::kNone ? nullptr : rows_->find(walk.node());
+    if (!walk.needs_row()) {
+      DECANT_TRY_STATUS(step(text, {}));
+    } else if (known != nullptr) {
+      DECANT_TRY_STATUS(step(text, *known));
+    } else {
+      return true;
+    }
+  }
+  return false;
+}
+
+Status AlignedTexts::take(Text* text, std::span<const float> logits) const {
+  const std::vector<TokenId>& tokens = text->walk.tokens();
+  const auto position = static_cast<uint32_t>(request_.prompt.size() + tokens.size());
+  DECANT_TRY(const std::vector<TokenLogprob> list, sampler_->distribution(logits, text->state, position));
+  std::vector<TokenProbability> p;
+  p.reserve(list.size());
+  for (const TokenLogprob& t : list) p.push_back({t.token, std::exp(static_cast<double>(t.logprob))});
+  AlignmentRow row = text->walk.row(p);
+  // The prompt's own row is not one that a text needed.
+  if (!tokens.empty()) ++text->forward_passes;
+  if (rows_->takes(row)) text->fresh.emplace_back(tokens.size(), row);
+  return step(text, std::move(row));
+}
+
+Status AlignedTexts::step(Text* text, AlignmentRow row) const {
+  AlignmentWalk& walk = text->walk;
+  const size_t length = walk.tokens().size();
+  DECANT_TRY_STATUS(walk.step(row, uniform(request_.sampler.seed, text->attempt, length)));
+  if (walk.tokens().size() > length) text->state = sampler_->advance(text->state, walk.tokens().back());
+  return {};
+}
+
+void AlignedTexts::end() {
+  for (const auto& text : texts_) merge(text.get());
+  texts_.clear();
+}
+
+void AlignedTexts::merge(Text* text) {
+  const AlignmentWalk& walk = text->walk;
+  trie_.merge(walk);
+  AlignmentTrie::NodeId node = AlignmentTrie::kRoot;
+  size_t depth = 0;
+  for (auto& [length, row] : text->fresh) {
+    for (; depth < length && node != AlignmentTrie::kNone; ++depth) node = trie_.child(node, walk.tokens()[depth]);
+    if (node == AlignmentTrie::kNone) break;
+    rows_->insert(node, std::move(row));
+  }
+  pending_.steps += walk.steps();
+  pending_.forward_passes += text->forward_passes;
+  if (walk.state() == AlignmentWalk::State::kExplored) return;
+  if (walk.state() != AlignmentWalk::State::kAccepted) {
+    ++pending_.attempts;
+    return;
+  }
+  pending_.tokens = walk.tokens();
+  pending_.log_p = walk.log_p();
+  pending_.log_q = walk.log_q();
+  pending_.log_c = trie_.log_c();
+  ready_.insert(ready_.begin(), std::move(pending_));
+  pending_ = {};
+}
+
+Result<std::optional<AlignedSample>> AlignedTexts::pop() {
+  if (!ready_.empty()) {
+    std::optional<AlignedSample> sample = std::move(ready_.back());
+    ready_.pop_back();
+    return sample;
+  }
+  if (trie_.log_c() == -std::numeric_limits<double>::infinity()) {
+    return Status::invalid_argument(
+        "P(L') = 0: no answer of the language with at most {} tokens has a probability above 0; allow more tokens (-n, "
+        "max_tokens), or loosen top-k, top-p and min-p, which act before the grammar",
+        budget_);
+  }
+  if (pending_.attempts - 1 >= max_attempts_) {
+    return Status::exhausted("no answer of the language in {} attempts; its probability is at most {:.3g}",
+                             max_attempts_, std::exp(trie_.log_c()));
+  }
+  return std::optional<AlignedSample>();
+}
+
+// ---- Texts of an engine.
+
+AlignedSampler::AlignedSampler(Engine& engine, const GenerateRequest& request, const AlignOptions& options)
+    : engine_(engine), request_(request), options_(options) {
   for (const auto& overlay : request_.overlays) overlays_.push_back(overlay.get());
 }
 
@@ -141,24 +268,14 @@ AlignedSampler::~AlignedSampler() {
 
 Result<std::unique_ptr<AlignedSampler>> AlignedSampler::create(Engine& engine, const GenerateRequest& request,
                                                                const AlignOptions& options) {
-  DECANT_TRY_STATUS(check(request, options));
   std::unique_ptr<AlignedSampler> out(new AlignedSampler(engine, request, options));
   DECANT_TRY_STATUS(out->start());
   return out;
 }
 
 Status AlignedSampler::start() {
-  DECANT_TRY(sampler_, Sampler::create(request_.sampler, engine_.model().config().vocab_size));
-  const int context = engine_.options().context;
-  DECANT_TRY_STATUS(check_prompt(request_.prompt.size(), context));
-  const int room = context - static_cast<int>(request_.prompt.size());
-  budget_ = request_.max_tokens < 0 ? room : request_.max_tokens;
-  if (budget_ > room) {
-    return Status::invalid_argument(
-        "answers of {} tokens behind a prompt of {} do not fit into the context of {}; the language would be cut "
-        "there: lower the budget (-n) or raise the context size (-c)",
-        budget_, request_.prompt.size(), context);
-  }
+  DECANT_TRY(texts_,
+             AlignedTexts::create(request_, options_, engine_.model().config().vocab_size, engine_.options().context));
   DECANT_TRY_STATUS(read_prompt());
   make_key();
   return {};
@@ -186,129 +303,70 @@ void AlignedSampler::make_key() {
   key_.fields.emplace_back("prompt", fmt::format("{} tokens, {:016x}", request_.prompt.size(),
                                                  hash_of(std::span<const TokenId>(request_.prompt))));
   key_.fields.emplace_back("sampler", text_of(request_.sampler));
-  key_.fields.emplace_back("set of end tokens", fmt::format("{:016x}", hash_of(std::span<const TokenId>(end_tokens_))));
-  key_.fields.emplace_back("token budget", std::to_string(budget_));
+  key_.fields.emplace_back("set of end tokens", fmt::format("{:016x}", hash_of(texts_->end_tokens())));
+  key_.fields.emplace_back("token budget", std::to_string(budget()));
   // Bits of a row are a function of the weights, adapters, cache types and the kind of device (docs/exactness.md).
   key_.fields.emplace_back("model, adapter, cache type or device",
                            fmt::format("{:016x}", hash_of(std::span<const float>(first_logits_))));
 }
 
 Status AlignedSampler::load(const std::string& path) {
-  DECANT_TRY(trie_, AlignmentTrie::load(path, key_, engine_.model().config().vocab_size, options_.max_nodes));
+  DECANT_TRY(texts_->trie_, AlignmentTrie::load(path, key_, engine_.model().config().vocab_size, options_.max_nodes));
   return {};
 }
 
 // ---- Drawing.
 
 Result<AlignedSample> AlignedSampler::next() {
-  while (ready_.empty()) {
-    if (trie_.log_c() == -std::numeric_limits<double>::infinity()) {
-      return Status::invalid_argument(
-          "P(L') = 0: no answer of the language with at most {} tokens has a probability above 0; raise the budget "
-          "(-n), "
-          "or loosen --top-k, --top-p and --min-p, which act before the grammar",
-          budget_);
-    }
-    if (pending_.attempts - 1 >= options_.max_attempts) {
-      return Status::exhausted("no answer of the language in {} attempts; its probability is at most {:.3g}",
-                               options_.max_attempts, std::exp(trie_.log_c()));
-    }
+  for (;;) {
+    DECANT_TRY(std::optional<AlignedSample> sample, texts_->pop());
+    if (sample) return *std::move(sample);
     DECANT_TRY_STATUS(round(options_.mode, options_.batch));
   }
-  AlignedSample sample = std::move(ready_.back());
-  ready_.pop_back();
-  return sample;
 }
 
 Status AlignedSampler::explore(size_t max_nodes) {
-  while (!trie_.exact(AlignmentTrie::kRoot)) {
-    if (trie_.size() >= max_nodes || trie_.full()) {
-      return Status::exhausted("the language has more than {} prefixes", trie_.size());
+  while (!trie().exact(AlignmentTrie::kRoot)) {
+    if (trie().size() >= max_nodes || trie().full()) {
+      return Status::exhausted("the language has more than {} prefixes", trie().size());
     }
     DECANT_TRY_STATUS(round(AlignMode::kExplore, 1));
   }
   return {};
 }
 
-// Draws `batch` texts from the trie as it is and then adds what they saw, in the order of their numbers. Which of them
-// are handed out follows that order and not which is done first: short texts must not be preferred.
 Status AlignedSampler::round(AlignMode mode, int batch) {
-  std::vector<std::unique_ptr<Runner>> runners;
-  for (int i = 0; i < batch; ++i) {
-    runners.push_back(
-        std::make_unique<Runner>(Runner{.walk = AlignmentWalk(trie_, *request_.constraint, end_tokens_, budget_, mode),
-                                        .state = sampler_->start(request_.prompt),
-                                        .attempt = trie_.attempts() + i,
-                                        .slot = static_cast<size_t>(i)}));
-  }
+  const std::vector<AlignedTexts::Text*> texts = texts_->begin(mode, batch);
   for (;;) {
-    std::vector<Runner*> waiting;
-    for (const auto& runner : runners) {
-      bool waits = false;
-      DECANT_TRY_STATUS(advance(runner.get(), &waits));
-      if (waits) waiting.push_back(runner.get());
+    std::vector<AlignedTexts::Text*> waiting;
+    for (AlignedTexts::Text* text : texts) {
+      DECANT_TRY(bool wants_logits, texts_->advance(text));
+      if (wants_logits && text->walk.tokens().empty()) {
+        DECANT_TRY_STATUS(texts_->take(text, first_logits_));
+        DECANT_TRY(wants_logits, texts_->advance(text));
+      }
+      if (wants_logits) waiting.push_back(text);
     }
     if (waiting.empty()) break;
     DECANT_TRY_STATUS(run_model(waiting));
   }
-  for (const auto& runner : runners) merge(runner.get());
+  texts_->end();
   return {};
 }
 
-// Goes as far as it is known what may follow.
-Status AlignedSampler::advance(Runner* runner, bool* waits) {
-  AlignmentWalk& walk = runner->walk;
-  while (walk.state() == AlignmentWalk::State::kOpen) {
-    const AlignmentRow* known = walk.node() == AlignmentTrie::kNone ? nullptr : rows_->find(walk.node());
-    if (!walk.needs_row()) {
-      DECANT_TRY_STATUS(take(runner, {}));
-    } else if (known != nullptr) {
-      DECANT_TRY_STATUS(take(runner, *known));
-    } else if (walk.tokens().empty()) {
-      std::vector<TokenProbability> p;
-      DECANT_TRY_STATUS(distribution(first_logits_, *runner, &p));
-      AlignmentRow row = walk.row(p);
-      if (rows_->takes(row)) runner->fresh.emplace_back(0, row);
-      DECANT_TRY_STATUS(take(runner, std::move(row)));
-    } else {
-      *waits = true;
-      return {};
-    }
-  }
-  return {};
-}
-
-Status AlignedSampler::take(Runner* runner, AlignmentRow row) {
-  AlignmentWalk& walk = runner->walk;
-  const size_t length = walk.tokens().size();
-  DECANT_TRY_STATUS(walk.step(row, uniform(request_.sampler.seed, runner->attempt, length)));
-  if (walk.tokens().size() > length) runner->state = sampler_->advance(runner->state, walk.tokens().back());
-  return {};
-}
-
-Status AlignedSampler::distribution(std::span<const float> logits, const Runner& runner,
-                                    std::vector<TokenProbability>* out) const {
-  const auto position = static_cast<uint32_t>(request_.prompt.size() + runner.walk.tokens().size());
-  DECANT_TRY(const std::vector<TokenLogprob> list, sampler_->distribution(logits, runner.state, position));
-  out->clear();
-  out->reserve(list.size());
-  for (const TokenLogprob& t : list) out->push_back({t.token, std::exp(static_cast<double>(t.logprob))});
-  return {};
-}
-
-// The rows behind the runners' texts. A slot keeps the tokens that it shares with the text before.
-Status AlignedSampler::run_model(std::span<Runner* const> runners) {
+// The rows behind the texts. A slot keeps the tokens that it shares with the text before.
+Status AlignedSampler::run_model(std::span<AlignedTexts::Text* const> texts) {
   KvCache& cache = engine_.cache();
   const size_t prompt = request_.prompt.size();
-  std::vector<size_t> fed(runners.size());
-  std::vector<bool> done(runners.size(), false);
-  for (size_t i = 0; i < runners.size(); ++i) {
-    while (slots_.size() <= runners[i]->slot) {
+  std::vector<size_t> fed(texts.size());
+  std::vector<bool> done(texts.size(), false);
+  for (size_t i = 0; i < texts.size(); ++i) {
+    while (slots_.size() <= texts[i]->slot) {
       DECANT_TRY(const SequenceId sequence, cache.fork(prompt_, static_cast<int>(prompt)));
       slots_.push_back({sequence, {}});
     }
-    Slot& slot = slots_[runners[i]->slot];
-    const std::vector<TokenId>& tokens = runners[i]->walk.tokens();
+    Slot& slot = slots_[texts[i]->slot];
+    const std::vector<TokenId>& tokens = texts[i]->walk.tokens();
     const size_t most = std::min(slot.tokens.size(), tokens.size() - 1);
     while (fed[i] < most && slot.tokens[fed[i]] == tokens[fed[i]]) ++fed[i];
     DECANT_TRY_STATUS(cache.truncate(slot.sequence, static_cast<int>(prompt + fed[i])));
@@ -321,11 +379,11 @@ Status AlignedSampler::run_model(std::span<Runner* const> runners) {
     slices.clear();
     chosen.clear();
     auto rows = static_cast<size_t>(engine_.options().max_rows);
-    for (size_t i = 0; i < runners.size() && rows > 0; ++i) {
+    for (size_t i = 0; i < texts.size() && rows > 0; ++i) {
       if (done[i]) continue;
-      const std::vector<TokenId>& tokens = runners[i]->walk.tokens();
+      const std::vector<TokenId>& tokens = texts[i]->walk.tokens();
       const size_t n = std::min(rows, tokens.size() - fed[i]);
-      Slice slice{.sequence = slots_[runners[i]->slot].sequence,
+      Slice slice{.sequence = slots_[texts[i]->slot].sequence,
                   .tokens = std::span<const TokenId>(tokens).subspan(fed[i], n),
                   .overlays = overlays_};
       if (fed[i] + n == tokens.size()) slice.logits = {static_cast<int32_t>(n - 1)};
@@ -337,48 +395,17 @@ Status AlignedSampler::run_model(std::span<Runner* const> runners) {
     DECANT_TRY_STATUS(engine_.step(slices, &output_));
     for (size_t s = 0; s < slices.size(); ++s) {
       const size_t i = chosen[s];
-      Runner& runner = *runners[i];
-      std::vector<TokenId>& held = slots_[runner.slot].tokens;
+      AlignedTexts::Text& text = *texts[i];
+      std::vector<TokenId>& held = slots_[text.slot].tokens;
       held.insert(held.end(), slices[s].tokens.begin(), slices[s].tokens.end());
       fed[i] = held.size();
     }
     for (size_t s = 0; s < slices.size(); ++s) {
       if (slices[s].logits.empty()) continue;
-      Runner& runner = *runners[chosen[s]];
-      std::vector<TokenProbability> p;
-      DECANT_TRY_STATUS(distribution(output_.logits(s, 0), runner, &p));
-      AlignmentRow row = runner.walk.row(p);
-      ++runner.forward_passes;
-      if (rows_->takes(row)) runner.fresh.emplace_back(runner.walk.tokens().size(), row);
       done[chosen[s]] = true;
-      DECANT_TRY_STATUS(take(&runner, std::move(row)));
+      DECANT_TRY_STATUS(texts_->take(texts[chosen[s]], output_.logits(s, 0)));
     }
   }
-}
-
-void AlignedSampler::merge(Runner* runner) {
-  const AlignmentWalk& walk = runner->walk;
-  trie_.merge(walk);
-  AlignmentTrie::NodeId node = AlignmentTrie::kRoot;
-  size_t depth = 0;
-  for (auto& [length, row] : runner->fresh) {
-    for (; depth < length && node != AlignmentTrie::kNone; ++depth) node = trie_.child(node, walk.tokens()[depth]);
-    if (node == AlignmentTrie::kNone) break;
-    rows_->insert(node, std::move(row));
-  }
-  pending_.steps += walk.steps();
-  pending_.forward_passes += runner->forward_passes;
-  if (walk.state() == AlignmentWalk::State::kExplored) return;
-  if (walk.state() != AlignmentWalk::State::kAccepted) {
-    ++pending_.attempts;
-    return;
-  }
-  pending_.tokens = walk.tokens();
-  pending_.log_p = walk.log_p();
-  pending_.log_q = walk.log_q();
-  pending_.log_c = trie_.log_c();
-  ready_.insert(ready_.begin(), std::move(pending_));
-  pending_ = {};
 }
 
 }  // namespace decant

@@ -49,6 +49,71 @@ struct AlignedSample {
   double log_c = 0;             // the root's bound afterwards: log P(language) is at most this
 };
 
+// kInvalidArgument for a request that AlignedSampler does not take, whatever the context.
+Status check_alignment(const GenerateRequest& request, const AlignOptions& options);
+
+// Aligned drawing without a model: texts that go on as far as known rows lead, and then want the logits behind the
+// prompt and what they have.
+//
+//   for (AlignedTexts::Text* text : texts.begin(mode, batch)) {
+//     for (;;) {
+//       DECANT_TRY(const bool wants_logits, texts.advance(text));
+//       if (!wants_logits) break;
+//       DECANT_TRY_STATUS(texts.take(text, logits));  // of the row behind the prompt and texts.tokens(*text)
+//     }
+//   }
+//   texts.end();
+//   DECANT_TRY(std::optional<AlignedSample> sample, texts.pop());
+class AlignedTexts {
+ public:
+  struct Text;  // one on its way
+
+  // `request` and its constraint must outlive it. Errors as of AlignedSampler::create. `context`: tokens that prompt
+  // and answer have room in.
+  static Result<std::unique_ptr<AlignedTexts>> create(const GenerateRequest& request, const AlignOptions& options,
+                                                      int vocab_size, int context);
+  ~AlignedTexts();
+  AlignedTexts(const AlignedTexts&) = delete;
+  AlignedTexts& operator=(const AlignedTexts&) = delete;
+
+  int budget() const { return budget_; }
+  const AlignmentTrie& trie() const { return trie_; }
+  std::span<const TokenId> end_tokens() const { return end_tokens_; }  // ascending
+
+  // Begins `batch` texts, drawn from the trie as it is. They are there until end().
+  std::vector<Text*> begin(AlignMode mode, int batch);
+  // Goes as far as it is known what may follow. True where logits are wanted, false when the text has ended.
+  Result<bool> advance(Text* text) const;
+  // The row behind the text's tokens: [vocabulary].
+  Status take(Text* text, std::span<const float> logits) const;
+  static const std::vector<TokenId>& tokens(const Text& text);
+  // All texts have ended: what they saw is added in the order of their numbers. Which of them are handed out follows
+  // that order and not which was done first: short texts must not be preferred.
+  void end();
+  // An accepted text; nothing if another round is needed. kInvalidArgument once it is known that P(language) = 0,
+  // kExhausted after max_attempts.
+  Result<std::optional<AlignedSample>> pop();
+
+ private:
+  friend class AlignedSampler;
+  class Rows;  // legal rows of nodes, least recently used first out
+
+  AlignedTexts(const GenerateRequest& request, const AlignOptions& options, int budget);
+  Status step(Text* text, AlignmentRow row) const;
+  void merge(Text* text);
+
+  const GenerateRequest& request_;
+  const int64_t max_attempts_;
+  std::optional<Sampler> sampler_;
+  AlignmentTrie trie_;
+  int budget_ = 0;
+  std::vector<TokenId> end_tokens_;
+  std::unique_ptr<Rows> rows_;
+  std::vector<std::unique_ptr<Text>> texts_;
+  std::vector<AlignedSample> ready_;  // accepted and not handed out, newest first
+  AlignedSample pending_;             // counts of the attempts since the last accepted one
+};
+
 class AlignedSampler {
  public:
   // Of the request: prompt, sampler, max_tokens (the budget; -1: what the context leaves), overlays, end_tokens and
@@ -61,15 +126,15 @@ class AlignedSampler {
   AlignedSampler(const AlignedSampler&) = delete;
   AlignedSampler& operator=(const AlignedSampler&) = delete;
 
-  int budget() const { return budget_; }
-  const AlignmentTrie& trie() const { return trie_; }
+  int budget() const { return texts_->budget(); }
+  const AlignmentTrie& trie() const { return texts_->trie(); }
   // Caller's fields, prompt, sampler, end tokens, budget, and the model as far as its first row tells models, adapters,
   // cache types and devices apart.
   const AlignmentKey& key() const { return key_; }
 
   // Goes on from a file of the same key. Before the first sample.
   Status load(const std::string& path);
-  Status save(const std::string& path) const { return trie_.save(path, key_); }
+  Status save(const std::string& path) const { return trie().save(path, key_); }
 
   // kInvalidArgument once it is known that P(language) = 0, kExhausted after max_attempts, kCancelled, and what the
   // engine and the constraint fail with.
@@ -78,28 +143,18 @@ class AlignedSampler {
   Status explore(size_t max_nodes);
 
  private:
-  struct Runner;  // one text on its way
-  class Rows;     // legal rows of nodes, least recently used first out
-
   AlignedSampler(Engine& engine, const GenerateRequest& request, const AlignOptions& options);
   Status start();
   Status read_prompt();
   void make_key();
   Status round(AlignMode mode, int batch);
-  Status advance(Runner* runner, bool* waits);
-  Status run_model(std::span<Runner* const> runners);
-  Status take(Runner* runner, AlignmentRow row);
-  Status distribution(std::span<const float> logits, const Runner& runner, std::vector<TokenProbability>* out) const;
-  void merge(Runner* runner);
+  Status run_model(std::span<AlignedTexts::Text* const> texts);
 
   Engine& engine_;
   const GenerateRequest request_;
   const AlignOptions options_;
-  std::optional<Sampler> sampler_;
-  AlignmentTrie trie_;
+  std::unique_ptr<AlignedTexts> texts_;
   AlignmentKey key_;
-  int budget_ = 0;
-  std::vector<TokenId> end_tokens_;  // ascending
   std::vector<const Overlay*> overlays_;
   SequenceId prompt_ = -1;
   std::vector<float> first_logits_;  // behind the prompt
@@ -108,9 +163,6 @@ class AlignedSampler {
     std::vector<TokenId> tokens;  // behind the prompt
   };
   std::vector<Slot> slots_;
-  std::unique_ptr<Rows> rows_;
-  std::vector<AlignedSample> ready_;  // accepted and not handed out, newest first
-  AlignedSample pending_;             // counts of the attempts since the last accepted one
   StepOutput output_;
 };
 

@@ -44,6 +44,15 @@ enum class Pooling {
   kLast,  // the last token's
 };
 
+// Decides what comes next instead of the sampler.
+class TokenChooser {
+ public:
+  virtual ~TokenChooser() = default;
+  // `logits`: [vocabulary], of the row behind the text so far. Appends what follows to `tokens`, one token at least
+  // unless the answer ends. False: it ends behind them.
+  virtual Result<bool> choose(std::span<const float> logits, std::vector<TokenId>* tokens) = 0;
+};
+
 struct GenerateRequest {
   std::vector<TokenId> prompt;  // at least one token
   SamplerOptions sampler;
@@ -66,6 +75,8 @@ struct GenerateRequest {
   // With a constraint and max_tokens: only tokens are drawn behind which the rest of max_tokens is enough to end, as
   // far as completions are known (Constraint::tokens_to_end).
   bool finish_in_time = false;
+  // Then the sampler draws nothing, and constraint and draft must be null.
+  std::shared_ptr<TokenChooser> chooser;
   // An existing sequence whose committed rows are the first tokens of `prompt` (a chat's history); -1: a new sequence.
   // The request's rows stay in it when it was given, so the next turn continues where this one ended.
   SequenceId sequence = -1;
@@ -80,6 +91,8 @@ struct GenerateRequest {
   std::shared_ptr<DraftControl> draft_control;
   // Called for every token as it is drawn; false ends the request with kStop (a stop string). May be empty.
   std::function<bool(const Draw& draw)> on_token;
+  // Called once, before the first token, with what prompt_logprobs asked for. May be empty.
+  std::function<void(const std::vector<Draw>& prompt_draws)> on_prompt;
 };
 
 // How drafts fared.

@@ -38,6 +38,9 @@ Status Running::start() {
   DECANT_TRY_STATUS(check_prompt(request_.prompt.size(), engine_.options().context));
   DECANT_TRY(sampler_, Sampler::create(request_.sampler, engine_.model().config().vocab_size));
   state_ = sampler_->start(request_.prompt);
+  if (request_.chooser && (request_.constraint || request_.draft)) {
+    return Status::invalid_argument("who chooses the tokens knows of no constraint and no drafts");
+  }
   if (request_.draft) {
     DECANT_TRY(drafter_, request_.draft->start(request_.prompt));
     is_coupled_ = request_.verifier == nullptr || request_.verifier->coupled();
@@ -215,6 +218,7 @@ void Running::observe(const StepOutput& output, size_t slice, bool has_logits, d
     first_pass_ = false;
     first_ = Clock::now();
     result_.prefill_seconds = seconds_between(begin_, first_);
+    if (request_.on_prompt && request_.prompt_logprobs >= 0) request_.on_prompt(result_.prompt_draws);
     if (request_.max_tokens == 0) return finish(FinishReason::kLength);
     draw(output.logits(slice, read), kRoot);
     if (drafter_) text_.insert(text_.end(), new_.begin(), new_.end());
@@ -411,6 +415,7 @@ Result<Draw> Running::verified_draw(std::span<const float> logits, int node, uin
 void Running::draw(std::span<const float> logits, int node) {
   new_.clear();
   new_fed_ = 0;
+  if (request_.chooser) return choose(logits);
   if (nothing_left_) return end_here();
   has_mask_ = false;
   for (int attempt = 0;; ++attempt) {
@@ -456,6 +461,17 @@ void Running::draw(std::span<const float> logits, int node) {
     if (!done_ && !fill_mask()) end_here();
     return;
   }
+}
+
+void Running::choose(std::span<const float> logits) {
+  std::vector<TokenId> tokens;
+  const Result<bool> goes_on = request_.chooser->choose(logits, &tokens);
+  if (!goes_on.ok()) return fail(goes_on.status());
+  start_answer();
+  for (const TokenId token : tokens) {
+    if (!take({.token = token})) return;
+  }
+  if (!*goes_on) finish(FinishReason::kStop);
 }
 
 bool Running::is_end(TokenId token) const {

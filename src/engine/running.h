@@ -128,6 +128,7 @@ class Running final : private DraftOutcome, private TargetDistributions {
   Result<Draw> verified_draw(std::span<const float> logits, int node, uint32_t position);
 
   void draw(std::span<const float> logits, int node);
+  void choose(std::span<const float> logits);
 
   bool is_end(TokenId token) const;
 

@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "engine/align.h"
+#include "serve/aligned_answers.h"
 #include "serve/submission.h"
 
 namespace decant::serve {
@@ -45,12 +47,22 @@ AnswerJob::AnswerJob(const ServedModel& model, EngineThread& engine, Metrics& me
 }
 
 void AnswerJob::start() {
-  const auto self = shared_from_this();
   responder_->on_closed([weak = weak_from_this()] {
     if (const auto job = weak.lock()) job->cancel();
   });
-  const auto deadline =
-      begin_ + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(options_.timeout));
+  std::optional<Clock::time_point> deadline;
+  if (options_.timeout > 0) {
+    deadline = begin_ + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(options_.timeout));
+  }
+  // Requests of one kind are all aligned or none is.
+  prompts_[0].align != nullptr ? start_aligned(deadline) : submit_all(deadline);
+  // From here on the client sees that it is waited for.
+  const std::lock_guard lock(mutex_);
+  if (options_.stream && open_ > 0 && problem_.ok()) begin_stream();
+}
+
+void AnswerJob::submit_all(std::optional<Clock::time_point> deadline) {
+  const auto self = shared_from_this();
   Problem refused;
   for (size_t i = 0; i < choices_.size(); ++i) {
     if (!refused.ok() || cancelled_.load()) {
@@ -63,12 +75,19 @@ void AnswerJob::start() {
       request.generate = prompts_[choices_[i].prompt].generate;
     }
     request.generate.sample = static_cast<uint32_t>(i % static_cast<size_t>(options_.n));
-    if (i % static_cast<size_t>(options_.n) != 0) request.generate.prompt_logprobs = -1;
+    // Every stream of a prompt begins with its numbers; whole answers need them once.
+    if (i % static_cast<size_t>(options_.n) != 0 && !options_.stream) request.generate.prompt_logprobs = -1;
+    if (options_.stream && request.generate.prompt_logprobs >= 0) {
+      request.generate.on_prompt = [self, prompt = choices_[i].prompt](const std::vector<Draw>& draws) {
+        const std::lock_guard lock(self->mutex_);
+        self->prompt_draws_[prompt] = draws;
+      };
+    }
     request.generate.on_token = [self, i](const Draw& draw) { return self->take(i, draw); };
     request.priority = options_.priority;
     request.client = options_.client;
     request.cache_salt = options_.cache_salt;
-    if (options_.timeout > 0) request.deadline = deadline;
+    request.deadline = deadline;
     request.on_done = [self, i](GenerateResult result) { self->done(i, std::move(result)); };
     RequestId id = 0;
     refused = submit(engine_, metrics_, std::move(request), &id);
@@ -89,20 +108,99 @@ void AnswerJob::start() {
     // Between submit() and here the client may have gone.
     if (cancelled_.load()) engine_.cancel(id);
   }
-  // From here on the client sees that it is waited for.
-  const std::lock_guard lock(mutex_);
-  if (options_.stream && open_ > 0 && problem_.ok()) begin_stream();
+}
+
+void AnswerJob::start_aligned(std::optional<Clock::time_point> deadline) {
+  const auto n = static_cast<size_t>(options_.n);
+  Problem refused;
+  for (size_t p = 0; p < prompts_.size(); ++p) {
+    if (refused.ok() && cancelled_.load()) refused = {503, "the client has gone", "", ""};
+    if (refused.ok()) refused = start_aligned(p, deadline);
+    if (refused.ok()) continue;
+    {
+      const std::lock_guard lock(mutex_);
+      problem_ = refused;
+    }
+    cancel();
+    for (size_t i = p * n; i < (p + 1) * n; ++i) fail(i, refused);
+  }
+}
+
+Problem AnswerJob::start_aligned(size_t prompt, std::optional<Clock::time_point> deadline) {
+  const auto self = shared_from_this();
+  const auto n = static_cast<size_t>(options_.n);
+  ScheduledRequest request;
+  std::shared_ptr<const AlignOptions> align;
+  {
+    const std::lock_guard lock(mutex_);
+    request.generate = prompts_[prompt].generate;
+    align = prompts_[prompt].align;
+  }
+  request.priority = options_.priority;
+  request.client = options_.client;
+  request.cache_salt = options_.cache_salt;
+  request.deadline = deadline;
+  const auto next = std::make_shared<size_t>(prompt * n);
+  Result<std::shared_ptr<AlignedAnswers>> made = AlignedAnswers::create(
+      engine_, std::move(request), *align, options_.n, model_.options().vocab_size, model_.options().context,
+      {.on_answer = [self, next](AlignedSample sample,
+                                 int cached) { self->take_aligned((*next)++, std::move(sample), cached); },
+       .on_end =
+           [self, next, end = (prompt + 1) * n](FinishReason reason, const Status& status) {
+             for (; *next < end; ++*next) {
+               GenerateResult result;
+               result.finish = reason;
+               result.status = status;
+               self->done(*next, std::move(result));
+             }
+           }});
+  if (!made.ok()) return Problem::of(made.status(), "align");
+  {
+    const std::lock_guard lock(mutex_);
+    aligned_.push_back(*made);
+  }
+  metrics_.answers_open.fetch_add(options_.n, std::memory_order_relaxed);
+  const Status status = (*made)->start();
+  if (!status.ok()) {
+    metrics_.answers_open.fetch_sub(options_.n, std::memory_order_relaxed);
+    return refusal(status);
+  }
+  if (cancelled_.load()) (*made)->cancel();
+  return {};
+}
+
+void AnswerJob::take_aligned(size_t index, AlignedSample sample, int cached_tokens) {
+  for (const TokenId token : sample.tokens) {
+    if (!take(index, {.token = token})) break;
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    choices_[index].alignment = {{"log_p", sample.log_p},
+                                 {"attempts", sample.attempts},
+                                 {"forward_passes", sample.forward_passes},
+                                 {"log_c_root", sample.log_c}};
+  }
+  GenerateResult result;
+  result.finish = FinishReason::kStop;
+  result.cached_tokens = cached_tokens;
+  result.tokens = std::move(sample.tokens);
+  done(index, std::move(result));
 }
 
 void AnswerJob::cancel() {
   if (cancelled_.exchange(true)) return;
   std::vector<RequestId> ids;
+  std::vector<std::weak_ptr<AlignedAnswers>> aligned;
   {
     const std::lock_guard lock(mutex_);
     ids = ids_;
+    aligned = aligned_;
   }
   for (const RequestId id : ids) {
     if (id != 0) engine_.cancel(id);
+  }
+  for (const auto& answers : aligned) {
+    if (const auto running = answers.lock()) running->cancel();
   }
 }
 
@@ -134,9 +232,23 @@ Json AnswerJob::take_logprobs(Choice& choice, size_t index) {
   LegacyLogprobs out;
   const size_t begin = options_.echo ? prompts_[index / static_cast<size_t>(options_.n)].prompt_text.size() : 0;
   for (const AnswerToken& token : tokens) {
-    out.add(model_.tokenizer(), token.draw.token, &token.draw, begin + token.text_begin);
+    out.add(model_.tokenizer(), token.draw.token, &token.draw, begin + token.text_begin, options_.n_logprobs);
   }
   return out.json;
+}
+
+// The prompt's tokens join; where the next text begins.
+size_t AnswerJob::add_prompt_logprobs(size_t prompt, LegacyLogprobs* out) const {
+  const std::vector<Draw>& draws = prompt_draws_[prompt];
+  const std::vector<TokenId>& tokens = prompts_[prompt].generate.prompt;
+  const size_t length = prompts_[prompt].prompt_text.size();
+  size_t offset = 0;
+  for (size_t t = 0; t < tokens.size(); ++t) {
+    out->add(model_.tokenizer(), tokens[t], t == 0 || t > draws.size() ? nullptr : &draws[t - 1],
+             std::min(offset, length), options_.n_logprobs);
+    offset += model_.tokenizer().piece(tokens[t], true).size();
+  }
+  return length;
 }
 
 void AnswerJob::write_prompt(Choice& choice, size_t index) {
@@ -147,8 +259,15 @@ void AnswerJob::write_prompt(Choice& choice, size_t index) {
         index,
         {{"delta", {{"role", "assistant"}, {"content", ""}}}, {"logprobs", nullptr}, {"finish_reason", nullptr}})));
   } else if (options_.echo) {
-    responder_->write(event(chunk_json(
-        index, {{"text", prompts_[choice.prompt].prompt_text}, {"logprobs", nullptr}, {"finish_reason", nullptr}})));
+    Json logprobs;
+    if (options_.n_logprobs >= 0) {
+      LegacyLogprobs of_prompt;
+      add_prompt_logprobs(choice.prompt, &of_prompt);
+      logprobs = std::move(of_prompt.json);
+    }
+    responder_->write(event(chunk_json(index, {{"text", prompts_[choice.prompt].prompt_text},
+                                               {"logprobs", std::move(logprobs)},
+                                               {"finish_reason", nullptr}})));
   }
 }
 
@@ -163,17 +282,20 @@ void AnswerJob::write_pieces(size_t index, std::vector<ChatPiece> pieces, bool l
   }
   if (!last) return;
   Json logprobs = choice.tokens.empty() ? Json(nullptr) : take_logprobs(choice, index);
-  responder_->write(event(chunk_json(
-      index, {{"delta", Json::object()}, {"logprobs", std::move(logprobs)}, {"finish_reason", choice.finish}})));
+  Json json = {{"delta", Json::object()}, {"logprobs", std::move(logprobs)}, {"finish_reason", choice.finish}};
+  if (!choice.alignment.is_null()) json["alignment"] = choice.alignment;
+  responder_->write(event(chunk_json(index, std::move(json))));
 }
 
 void AnswerJob::write_plain(size_t index, const std::string& text, bool last) {
   Choice& choice = choices_[index];
   write_prompt(choice, index);
   if (text.empty() && !last) return;
-  responder_->write(event(chunk_json(index, {{"text", text},
-                                             {"logprobs", take_logprobs(choice, index)},
-                                             {"finish_reason", last ? Json(choice.finish) : Json(nullptr)}})));
+  Json json = {{"text", text},
+               {"logprobs", take_logprobs(choice, index)},
+               {"finish_reason", last ? Json(choice.finish) : Json(nullptr)}};
+  if (last && !choice.alignment.is_null()) json["alignment"] = choice.alignment;
+  responder_->write(event(chunk_json(index, std::move(json))));
 }
 
 // Text that is final, or the end.
@@ -276,10 +398,14 @@ void AnswerJob::end_one(Choice& choice) {
   if (--open_ == 0) finish();
 }
 
+Json AnswerJob::prompt_numbers(size_t prompt) const {
+  return prompt_logprobs_json(model_.tokenizer(), prompts_[prompt].generate.prompt, prompt_draws_[prompt],
+                              options_.prompt_logprobs);
+}
+
 Json AnswerJob::whole_answer() {
   Json json = head_json(options_.head);
   Json& list = json["choices"] = Json::array();
-  const auto n = static_cast<size_t>(options_.n);
   for (size_t i = 0; i < choices_.size(); ++i) {
     Choice& choice = choices_[i];
     Json entry = {{"index", i}};
@@ -293,25 +419,20 @@ Json AnswerJob::whole_answer() {
       if (options_.n_logprobs >= 0) {
         LegacyLogprobs logprobs;
         size_t offset = 0;
-        if (options_.echo) {
-          const std::vector<Draw>& draws = prompt_draws_[i / n];
-          for (size_t t = 0; t < prompt.generate.prompt.size(); ++t) {
-            const TokenId token = prompt.generate.prompt[t];
-            logprobs.add(model_.tokenizer(), token, t == 0 || t > draws.size() ? nullptr : &draws[t - 1],
-                         std::min(offset, prompt.prompt_text.size()));
-            offset += model_.tokenizer().piece(token, true).size();
-          }
-          offset = prompt.prompt_text.size();
-        }
+        if (options_.echo) offset = add_prompt_logprobs(choice.prompt, &logprobs);
         for (const AnswerToken& token : choice.tokens) {
-          logprobs.add(model_.tokenizer(), token.draw.token, &token.draw, offset + token.text_begin);
+          logprobs.add(model_.tokenizer(), token.draw.token, &token.draw, offset + token.text_begin,
+                       options_.n_logprobs);
         }
         entry["logprobs"] = std::move(logprobs.json);
       }
     }
     entry["finish_reason"] = choice.finish;
+    if (!choice.alignment.is_null()) entry["alignment"] = choice.alignment;
+    if (options_.prompt_logprobs >= 0 && !options_.is_chat) entry["prompt_logprobs"] = prompt_numbers(choice.prompt);
     list.push_back(std::move(entry));
   }
+  if (options_.prompt_logprobs >= 0 && options_.is_chat) json["prompt_logprobs"] = prompt_numbers(0);
   json["usage"] = usage_json(report_.usage);
   return json;
 }

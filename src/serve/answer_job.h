@@ -11,6 +11,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,7 +23,13 @@
 #include "serve/openai_response.h"
 #include "serve/served_model.h"
 
+namespace decant {
+struct AlignedSample;
+}
+
 namespace decant::serve {
+
+class AlignedAnswers;
 
 // What is said of a request when it has been answered.
 struct RequestReport {
@@ -36,7 +43,8 @@ struct AnswerJobOptions {
   bool is_chat = false;
   bool stream = false, include_usage = false, echo = false;
   int n_logprobs = -1;
-  int n = 1;  // answers of each prompt
+  int prompt_logprobs = -1;  // vLLM's field of this name
+  int n = 1;                 // answers of each prompt
   std::vector<std::string> stops;
   int priority = 0;
   double timeout = 0;
@@ -68,10 +76,15 @@ class AnswerJob : public std::enable_shared_from_this<AnswerJob> {
     std::string plain;                // of a whole completion
     std::vector<AnswerToken> tokens;  // of a whole answer; of a stream, those that no chunk has had yet
     std::string finish;
+    Json alignment;  // how an aligned answer was drawn; null: it was not
     bool done = false, begun = false;
     Clock::time_point last_token;
   };
 
+  void submit_all(std::optional<Clock::time_point> deadline);
+  void start_aligned(std::optional<Clock::time_point> deadline);
+  Problem start_aligned(size_t prompt, std::optional<Clock::time_point> deadline);
+  void take_aligned(size_t index, AlignedSample sample, int cached_tokens);
   bool take(size_t index, const Draw& draw);
   void take_text(size_t index, std::string text, bool last);
   void write_prompt(Choice& choice, size_t index);
@@ -79,6 +92,8 @@ class AnswerJob : public std::enable_shared_from_this<AnswerJob> {
   void write_plain(size_t index, const std::string& text, bool last);
   Json chunk_json(size_t index, Json choice) const;
   Json take_logprobs(Choice& choice, size_t index);
+  Json prompt_numbers(size_t prompt) const;
+  size_t add_prompt_logprobs(size_t prompt, LegacyLogprobs* out) const;
   bool begin_stream();
   void done(size_t index, GenerateResult result);
   void fail(size_t index, const Problem& problem);
@@ -98,7 +113,8 @@ class AnswerJob : public std::enable_shared_from_this<AnswerJob> {
   std::shared_ptr<Responder> responder_;
   std::vector<Choice> choices_;
   std::vector<RequestId> ids_;
-  std::vector<std::vector<Draw>> prompt_draws_;  // by prompt
+  std::vector<std::weak_ptr<AlignedAnswers>> aligned_;  // by prompt
+  std::vector<std::vector<Draw>> prompt_draws_;         // by prompt
   std::vector<bool> prompt_counted_;
   size_t open_ = 0;
   bool streaming_ = false;

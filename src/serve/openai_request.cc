@@ -264,7 +264,14 @@ void read_common(Fields& fields, const RequestLimits& limits, GenerationFields* 
   if (fields.real("timeout", 0, limits.max_timeout, &out->timeout) && out->timeout <= 0) {
     fields.refuse("timeout", "expected a number above 0");
   }
-  fields.unsupported("align", "aligned sampling draws many answers and is not served; see `decant run --align`");
+  fields.text("align", &out->align);
+  if (out->align == "none") out->align.clear();
+  if (fields.ok() && !out->align.empty() && !out->draft.empty() && out->draft != "none") {
+    fields.refuse("align", "aligned answers are drawn without drafts; leave out draft");
+  }
+  if (fields.integer("prompt_logprobs", 0, kMaxTopLogprobs, &out->prompt_logprobs) && out->stream) {
+    fields.refuse("prompt_logprobs", "they are not streamed; set stream to false");
+  }
   // Fields of the API that change nothing of an answer here.
   fields.ignore(
       {"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"});

@@ -46,6 +46,8 @@ struct GenerationFields {
   bool finish_in_time = false, canonical = false;
   std::string draft, verifier;  // specs; "": the server's
   int draft_nodes = 0;
+  std::string align;  // spec; "": answers are not aligned
+  int prompt_logprobs = -1;
   int priority = 0;
   double timeout = 0;  // seconds
 };

@@ -61,7 +61,7 @@ Json chat_logprobs(const Tokenizer& tokenizer, std::span<const AnswerToken> toke
   return {{"content", std::move(list)}, {"refusal", nullptr}};
 }
 
-void LegacyLogprobs::add(const Tokenizer& tokenizer, TokenId token, const Draw* draw, size_t offset) {
+void LegacyLogprobs::add(const Tokenizer& tokenizer, TokenId token, const Draw* draw, size_t offset, int n) {
   json["tokens"].push_back(std::string(tokenizer.piece(token, true)));
   json["text_offset"].push_back(offset);
   if (draw == nullptr) {
@@ -71,8 +71,30 @@ void LegacyLogprobs::add(const Tokenizer& tokenizer, TokenId token, const Draw* 
   }
   json["token_logprobs"].push_back(number(draw->logprob));
   Json top = Json::object();
-  for (const TokenLogprob& t : draw->top) top[std::string(tokenizer.piece(t.token, true))] = number(t.logprob);
+  for (const TokenLogprob& t : std::span(draw->top).first(std::min(draw->top.size(), static_cast<size_t>(n)))) {
+    top[std::string(tokenizer.piece(t.token, true))] = number(t.logprob);
+  }
   json["top_logprobs"].push_back(std::move(top));
+}
+
+Json prompt_logprobs_json(const Tokenizer& tokenizer, std::span<const TokenId> prompt, std::span<const Draw> draws,
+                          int n) {
+  Json out = Json::array({nullptr});
+  for (size_t i = 1; i < prompt.size() && i <= draws.size(); ++i) {
+    const Draw& draw = draws[i - 1];
+    Json& entry = out.emplace_back(Json::object());
+    const auto add = [&](TokenId token, float logprob, Json rank) {
+      entry[std::to_string(token)] = {{"logprob", number(logprob)},
+                                      {"rank", std::move(rank)},
+                                      {"decoded_token", std::string(tokenizer.piece(token, true))}};
+    };
+    add(draw.token, draw.logprob, nullptr);
+    for (size_t k = 0; k < draw.top.size(); ++k) {
+      const TokenLogprob& t = draw.top[k];
+      if (t.token == draw.token || k < static_cast<size_t>(n)) add(t.token, t.logprob, k + 1);
+    }
+  }
+  return out;
 }
 
 Json delta_json(const ChatPiece& piece, const std::vector<std::string>& call_ids) {

@@ -41,9 +41,14 @@ struct LegacyLogprobs {
                {"token_logprobs", Json::array()},
                {"top_logprobs", Json::array()},
                {"text_offset", Json::array()}};
-  // `draw` null: the prompt's first token, of which nothing is known.
-  void add(const Tokenizer& tokenizer, TokenId token, const Draw* draw, size_t offset);
+  // `draw` null: the prompt's first token, of which nothing is known. At most `n` of its likeliest tokens.
+  void add(const Tokenizer& tokenizer, TokenId token, const Draw* draw, size_t offset, int n);
 };
+
+// vLLM's prompt_logprobs: null for the first token, then {"ID": {"logprob", "rank", "decoded_token"}, ...} with the
+// token and the `n` likeliest ones in its place; no rank where the token is not among those that were looked at.
+Json prompt_logprobs_json(const Tokenizer& tokenizer, std::span<const TokenId> prompt, std::span<const Draw> draws,
+                          int n);
 
 // A whole message of pieces: {"role", "content", "reasoning_content", "tool_calls"}.
 Json message_json(std::span<const ChatPiece> pieces, const std::vector<std::string>& call_ids);

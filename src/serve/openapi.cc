@@ -81,6 +81,11 @@ constexpr FieldDoc kGenerationFields[] = {
     {"verifier", kString, "How drafts are verified; \"coupled\" changes no text."},
     {"draft_nodes", R"({"type": "integer", "minimum": 0, "maximum": 1024})",
      "Guesses of a step; 0: as many as the method wants."},
+    {"align", kString,
+     "\"asap\" or \"exact\": answers are distributed as the model's own within the constraint. Settings: batch, "
+     "attempts, nodes."},
+    {"prompt_logprobs", R"({"type": "integer", "minimum": 0, "maximum": 20})",
+     "Log-probabilities of the prompt's tokens, and of this many others at each place."},
     {"priority", R"({"type": "integer", "minimum": -1000, "maximum": 1000})", "Larger runs first."},
     {"timeout", kNumber, "Seconds; then the answer ends with what there is."},
     {"user", kString, "Not used."},

@@ -12,6 +12,7 @@
 #include "constrain/compile.h"
 #include "constrain/tag_constraint.h"
 #include "constrain/tools.h"
+#include "engine/align.h"
 #include "model/overlay.h"
 
 namespace decant::serve {
@@ -237,20 +238,47 @@ Problem ServedModel::prepare_draft(const GenerationFields& fields, GenerateReque
     const std::lock_guard lock(mutex_);
     auto found = drafts_.find(key);
     if (found == drafts_.end()) {
-      if (drafts_.size() >= kMaxDrafts) {
-        return Problem::bad(param, fmt::format("{}: too many draft methods are in use already", param),
-                            "limit_exceeded");
-      }
       Result<Speculation> made = options_.speculate(name, verifier);
       if (!made.ok()) return Problem::of(made.status(), param);
-      found = drafts_.emplace(key, ServedDraft{*std::move(made), std::make_shared<DraftControl>()}).first;
+      // What runs with a method keeps it.
+      if (drafts_.size() >= kMaxDrafts) {
+        drafts_.erase(std::min_element(drafts_.begin(), drafts_.end(),
+                                       [](const auto& a, const auto& b) { return a.second.used < b.second.used; }));
+      }
+      found = drafts_.emplace(key, NamedDraft{{*std::move(made), std::make_shared<DraftControl>()}}).first;
     }
-    draft = found->second;
+    found->second.used = ++uses_;
+    draft = found->second.draft;
   }
   out->draft = draft.speculation.method;
   out->verifier = draft.speculation.verifier;
   out->draft_control = draft.control;
   out->draft_nodes = fields.draft_nodes > 0 ? fields.draft_nodes : is_own ? 0 : options_.draft_nodes;
+  return {};
+}
+
+Problem ServedModel::prepare_align(const GenerationFields& fields, PreparedAnswer* out) const {
+  if (fields.align.empty()) return {};
+  // What a request may take, in time and memory: a node has 64 bytes.
+  constexpr int64_t kMaxAttempts = 100000, kMaxBatch = 64, kNodes = int64_t{1} << 17;
+  constexpr size_t kRowBytes = size_t{32} << 20;
+  AlignOptions options{.row_bytes = kRowBytes};
+  int64_t batch = 1, attempts = 1000, nodes = kNodes;
+  const auto read = [&]() -> Status {
+    DECANT_TRY(const Spec spec, parse_spec(fields.align));
+    DECANT_TRY(options.mode, parse_align_mode(spec.name));
+    return read_settings(
+        spec,
+        {{"batch", 1, kMaxBatch, &batch}, {"attempts", 1, kMaxAttempts, &attempts}, {"nodes", 1, kNodes, &nodes}});
+  };
+  if (const Status status = read(); !status.ok()) return Problem::of(status, "align");
+  options.batch = static_cast<int>(batch);
+  options.max_attempts = attempts;
+  options.max_nodes = static_cast<size_t>(nodes);
+  out->generate.draft = nullptr;
+  out->generate.verifier = nullptr;
+  if (const Status status = check_alignment(out->generate, options); !status.ok()) return Problem::of(status, "align");
+  out->align = std::make_shared<const AlignOptions>(std::move(options));
   return {};
 }
 
@@ -278,6 +306,7 @@ Problem ServedModel::prepare_common(const GenerationFields& fields, GenerateRequ
   if (!fields.sampler.ignore_eos) out->end_tokens = options_.end_tokens;
   out->max_tokens = fields.max_tokens;
   out->n_logprobs = fields.n_logprobs;
+  out->prompt_logprobs = fields.prompt_logprobs;
   out->finish_in_time = fields.finish_in_time;
   if (fields.canonical) {
     out->canonical = [tokenizer = options_.tokenizer](std::string_view forced) {
@@ -380,7 +409,7 @@ Problem ServedModel::prepare(const ChatRequest& request, PreparedAnswer* out) {
     if (!made.ok()) return Problem::of(made.status(), request.constraint_param);
     generate.constraint = *std::move(made);
   }
-  return {};
+  return prepare_align(request, out);
 }
 
 Problem ServedModel::prepare(const CompletionRequest& request, const PromptInput& prompt, PreparedAnswer* out) {
@@ -390,14 +419,14 @@ Problem ServedModel::prepare(const CompletionRequest& request, const PromptInput
   if (request.echo) {
     const auto* text = std::get_if<std::string>(&prompt);
     out->prompt_text = text != nullptr ? *text : tokenizer().decode(generate.prompt);
-    generate.prompt_logprobs = request.n_logprobs;
+    generate.prompt_logprobs = std::max(request.n_logprobs, request.prompt_logprobs);
   }
   if (request.constraint) {
     Result<std::shared_ptr<Constraint>> made = compile(*request.constraint);
     if (!made.ok()) return Problem::of(made.status(), request.constraint_param);
     generate.constraint = *std::move(made);
   }
-  return {};
+  return prepare_align(request, out);
 }
 
 Problem ServedModel::prepare(const EmbeddingRequest& request, const PromptInput& input, PreparedAnswer* out) {

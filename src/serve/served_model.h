@@ -21,6 +21,10 @@
 #include "text/chat.h"
 #include "text/tokenizer.h"
 
+namespace decant {
+struct AlignOptions;
+}
+
 namespace decant::serve {
 
 struct ServedAdapter {
@@ -45,6 +49,7 @@ struct ServedModelOptions {
   SamplerOptions sampler;  // where requests say nothing
   int context = 0;         // tokens of one request and its answer
   int hidden = 0;          // of embeddings
+  int vocab_size = 0;      // of the model's rows
   ServedDraft draft;       // where requests name none
   int draft_nodes = 0;
   // For requests that name one. Drafts that name files are refused before.
@@ -57,6 +62,7 @@ struct PreparedAnswer {
   std::string prompt_text;                    // for echo
   std::vector<TokenId> shown_control_tokens;  // those whose text belongs to the answer
   ChatSplitterOptions splitter;
+  std::shared_ptr<const AlignOptions> align;  // null: answers are not aligned
 };
 
 class ServedModel {
@@ -78,6 +84,7 @@ class ServedModel {
   Problem find_overlays(const std::string& model, const std::vector<std::string>& lora,
                         std::vector<std::shared_ptr<const Overlay>>* out) const;
   Problem prepare_common(const GenerationFields& fields, GenerateRequest* out);
+  Problem prepare_align(const GenerationFields& fields, PreparedAnswer* out) const;
   Problem prepare_draft(const GenerationFields& fields, GenerateRequest* out);
   Problem check_length(size_t tokens, const char* param) const;
   Problem encode(const PromptInput& input, const char* param, std::vector<TokenId>* out) const;
@@ -103,7 +110,13 @@ class ServedModel {
   };
   std::list<Entry> entries_;
   std::unordered_map<std::string, std::list<Entry>::iterator> by_key_;
-  std::unordered_map<std::string, ServedDraft> drafts_;
+  // Draft methods that requests have named; the one that was not used for longest makes room.
+  struct NamedDraft {
+    ServedDraft draft;
+    uint64_t used = 0;
+  };
+  std::unordered_map<std::string, NamedDraft> drafts_;
+  uint64_t uses_ = 0;
 };
 
 }  // namespace decant::serve

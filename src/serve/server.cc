@@ -333,6 +333,7 @@ class Server::Impl : public std::enable_shared_from_this<Server::Impl> {
     return {.stream = fields.stream,
             .include_usage = fields.include_usage,
             .n_logprobs = fields.n_logprobs,
+            .prompt_logprobs = fields.prompt_logprobs,
             .n = fields.n,
             .stops = fields.stops,
             .priority = fields.priority,
@@ -370,9 +371,6 @@ class Server::Impl : public std::enable_shared_from_this<Server::Impl> {
     std::vector<PreparedAnswer> prompts(fields.prompts.size());
     for (size_t i = 0; i < prompts.size() && problem.ok(); ++i) {
       problem = model_->prepare(fields, fields.prompts[i], &prompts[i]);
-    }
-    if (problem.ok() && fields.echo && fields.stream && fields.n_logprobs >= 0) {
-      problem = Problem::bad("echo", "echo: log-probabilities of the prompt are not streamed; set stream to false");
     }
     if (!problem.ok()) return answer->send(problem.response());
     AnswerJobOptions options = job_options(fields, client);

@@ -32,6 +32,7 @@ class ServerTest : public engine_testing::TinyModelTest {
     served.template_text = served.tool_template_text = text;
     served.context = 1024;
     served.hidden = model_->config().hidden;
+    served.vocab_size = model_->config().vocab_size;
     served.speculate = [](const std::string&, const std::string&) -> Result<Speculation> {
       return Status::invalid_argument("no drafts in this test");
     };

@@ -10,6 +10,12 @@
 
 namespace decant::serve {
 
+Problem refusal(const Status& status) {
+  const bool full = status.code() == Code::kExhausted;
+  if (!full && status.code() != Code::kCancelled) return Problem::of(status);
+  return {full ? 429 : 503, std::string(status.message()), "", full ? "queue_full" : "shutting_down"};
+}
+
 Problem submit(EngineThread& engine, Metrics& metrics, ScheduledRequest request, RequestId* id) {
   // Before it is handed over: it may end at once.
   metrics.answers_open.fetch_add(1, std::memory_order_relaxed);
@@ -19,8 +25,7 @@ Problem submit(EngineThread& engine, Metrics& metrics, ScheduledRequest request,
     return {};
   }
   metrics.answers_open.fetch_sub(1, std::memory_order_relaxed);
-  const bool full = taken.status().code() == Code::kExhausted;
-  return {full ? 429 : 503, std::string(taken.status().message()), "", full ? "queue_full" : "shutting_down"};
+  return refusal(taken.status());
 }
 
 }  // namespace decant::serve

@@ -162,6 +162,89 @@ class ServeTest(harness.CliTest):
         self.assertEqual(scored["logprobs"]["token_logprobs"], logprobs["token_logprobs"][: len(ids)])
         streamed = "".join(e["choices"][0]["text"] for e in s.events("/v1/completions", {**base, "prompt": "the sea"}))
         self.assertEqual(streamed, one)
+        events = s.events("/v1/completions", {**base, "prompt": ["the sea", "a house"], "n": 2, "echo": True, "logprobs": 2})
+        for index in range(4):
+            mine = [e["choices"][0] for e in events if e["choices"][0]["index"] == index]
+            self.assertTrue(mine[0]["text"] == ("the sea" if index < 2 else "a house"))
+            for key in ("tokens", "token_logprobs", "top_logprobs", "text_offset"):
+                together = [x for c in mine for x in c["logprobs"][key]]
+                if index == 0:
+                    self.assertEqual(together, logprobs[key], key)
+
+    def test_numbers_of_the_prompt_by_vllms_field(self):
+        s = self.serve("-c", "2048")
+        scored = s.post("/v1/completions", {"prompt": "the sea", "echo": True, "logprobs": 2, "max_tokens": 0})["choices"][0]["logprobs"]
+        ids = s.post("/tokenize", {"content": "the sea", "parse_special": True})["tokens"]
+        answer = s.post("/v1/completions", {"prompt": "the sea", "prompt_logprobs": 2, "max_tokens": 1})["choices"][0]
+        self.assertIsNone(answer["logprobs"])
+        numbers = answer["prompt_logprobs"]
+        self.assertIsNone(numbers[0])
+        self.assertEqual(len(numbers), len(ids))
+        for i in range(1, len(ids)):
+            self.assertEqual(numbers[i][str(ids[i])]["logprob"], scored["token_logprobs"][i])
+            ranks = sorted(x["rank"] for x in numbers[i].values() if x["rank"])
+            self.assertEqual(ranks[:2], [1, 2])
+        # Both at once: echo's are cut to what it asked for.
+        both = s.post("/v1/completions", {"prompt": "the sea", "echo": True, "logprobs": 1, "prompt_logprobs": 2, "max_tokens": 0})["choices"][0]
+        self.assertTrue(all(len(x) <= 1 for x in both["logprobs"]["top_logprobs"][1:]))
+        self.assertEqual(both["prompt_logprobs"], numbers)
+        self.assertIsNone(s.post(CHAT, {**HELLO, "prompt_logprobs": 0})["prompt_logprobs"][0])
+
+    def test_aligned_answers_are_those_of_run(self):
+        s = self.serve("-c", "4096")
+        schema = {"enum": ["the", "thin", "it", ""]}
+        sampling = {"temperature": 9, "top_k": 0, "top_p": 1, "min_p": 0, "seed": 3, "max_tokens": 12, "n": 6}
+        bodies = []
+        for method in ("asap", "exact(batch=3)"):
+            run = self.report("run", "-m", self.llama, "--raw", "xyz", "--json-schema", json.dumps(schema), "-n", "12", "-c", "256", "-s", "3",
+                              "--temp", "9", "--top-k", "0", "--top-p", "1", "--min-p", "0", "--align", f"{method.rstrip(')')}{',' if '(' in method else '('}samples=6)")
+            bodies.append({"prompt": "xyz", "align": method, "json_schema": schema, **sampling})
+            served = s.post("/v1/completions", bodies[-1])
+            self.assertEqual([c["text"] for c in served["choices"]], [x["text"] for x in run["samples"]])
+            self.assertEqual({c["finish_reason"] for c in served["choices"]}, {"stop"})
+            for choice, sample in zip(served["choices"], run["samples"]):
+                for key in ("log_p", "attempts", "log_c_root"):
+                    self.assertAlmostEqual(choice["alignment"][key], sample[key], places=6)
+            self.assertEqual(served["usage"]["completion_tokens"], sum(len(x["tokens"]) for x in run["samples"]))
+            events = s.events("/v1/completions", bodies[-1])
+            for i in range(6):
+                mine = [e["choices"][0] for e in events if e["choices"][0]["index"] == i]
+                self.assertEqual("".join(c["text"] for c in mine), served["choices"][i]["text"])
+                self.assertEqual(mine[-1]["alignment"], served["choices"][i]["alignment"])
+        # The same beside others, and of lists of prompts.
+        alone = [s.post("/v1/completions", b)["choices"] for b in bodies]
+        load = [{**HELLO, "seed": seed, "max_tokens": 60} for seed in range(8)]
+        with concurrent.futures.ThreadPoolExecutor(12) as pool:
+            others = [pool.submit(s.post, CHAT, b) for b in load]
+            together = list(pool.map(lambda b: s.post("/v1/completions", b)["choices"], bodies * 2))
+            for other in others:
+                other.result()
+        self.assertEqual(together, alone * 2)
+        two = s.post("/v1/completions", {**bodies[0], "prompt": ["xyz", "xyz"]})["choices"]
+        self.assertEqual([c["text"] for c in two], 2 * [c["text"] for c in alone[0]])
+        chat = s.post(CHAT, {**HELLO, "ignore_eos": False, "max_tokens": 20, "temperature": 9, "choice": ["a", "it"], "align": "asap", "n": 3})
+        for choice in chat["choices"]:
+            self.assertIn(choice["message"]["content"], ["a", "it"])
+            self.assertLess(choice["alignment"]["log_p"], 0)
+
+    def test_alignment_that_is_none_is_refused_and_leaves_nothing_behind(self):
+        s = self.serve("-c", "4096", "--request-ctx", "1024")
+        body = {"prompt": "xyz", "align": "asap", "regex": "[a-z]{3}", "max_tokens": 8, "temperature": 9}
+        for change in ({"regex": None}, {"align": "best"}, {"align": "asap(samples=3)"}, {"align": "asap(batch=0)"}, {"temperature": 0}, {"logprobs": 1},
+                       {"prompt_logprobs": 1}, {"finish": True}, {"ignore_eos": True}, {"draft": "lookup"}, {"max_tokens": 2000}):
+            s.refused(400, "/v1/completions", {**body, **change}, "align")
+        self.assertIn("attempts=N", s.refused(400, "/v1/completions", {**body, "regex": "qqqqqqqqqq", "max_tokens": 40, "align": "exact(attempts=2)"})["message"])
+        self.assertIn("allow more tokens", s.refused(400, "/v1/completions", {**body, "regex": "a{500}"})["message"])
+        timed_out = {**body, "regex": "[a-z]{400,}", "max_tokens": 900, "n": 8, "timeout": 0.1}
+        self.assertEqual(s.post("/v1/completions", timed_out)["choices"][-1]["finish_reason"], "timeout")
+        # A client that goes.
+        data = json.dumps({**timed_out, "timeout": 60, "stream": True}).encode()
+        c = socket.create_connection(("127.0.0.1", s.port))
+        c.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(data), data))
+        self.assertIn(b"200", c.recv(100))
+        c.close()
+        s.wait_for("decant_open_answers", 0)
+        s.wait_for("decant_kv_pages_used", 0)
 
     def test_chat_logprobs_belong_to_the_text(self):
         s = self.serve("-c", "2048")

@@ -255,7 +255,7 @@ inline void block_softmax(const AttentionArgs& a, int64_t n, const uint64_t* vis
       if (visible[i] == 0) continue;
       float* s = scores + i * kPageKeys;
       const F m = set1(maxima[i]);
-      for (int j = 0; j < 4; ++j) store(s + 16 * j, exp(load(s + 16 * j) - m));
+      for (int j = 0; j < 4; ++j) store(s + 16 * j, exp<false>(load(s + 16 * j) - m));
       if (visible[i] == ~uint64_t{0}) continue;
       for (int j = 0; j < 4; ++j) {
         store(s + 16 * j, select_lanes(lanes(visible[i], j), load(s + 16 * j), set1(0.0f)));

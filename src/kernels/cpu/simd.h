@@ -28,7 +28,7 @@ inline uint32_t less(F a, F b) { return _mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ)
 inline F select_less(F a, F b, F x, F y) { return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ), y.v, x.v)}; }
 inline I load_i(const int32_t* p) { return {_mm512_loadu_si512(p)}; }
 inline F to_float(I a) { return {_mm512_cvtepi32_ps(a.v)}; }
-inline F pow2(F n) { return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n.v), _mm512_set1_epi32(127)), 23))}; }
+inline F times_pow2(F p, F n) { return {_mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(p.v), _mm512_slli_epi32(_mm512_cvtps_epi32(n.v), 23)))}; }
 inline void store_half(uint16_t* p, F a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)); }
 inline int32_t store_codes(int8_t* q, F a) {
   const __m512 clamped = _mm512_min_ps(_mm512_max_ps(a.v, _mm512_set1_ps(-127.0f)), _mm512_set1_ps(127.0f));
@@ -104,8 +104,8 @@ inline __m256 half_mask(uint32_t m) { const __m256i bits = _mm256_setr_epi32(1, 
 inline F select_lanes(uint32_t m, F x, F y) { return {_mm256_blendv_ps(y.a, x.a, half_mask(m & 255)), _mm256_blendv_ps(y.b, x.b, half_mask(m >> 8))}; }
 inline uint32_t less(F x, F y) { return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(x.a, y.a, _CMP_LT_OQ))) | static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(x.b, y.b, _CMP_LT_OQ))) << 8; }
 inline F select_less(F a, F b, F x, F y) { return {_mm256_blendv_ps(y.a, x.a, _mm256_cmp_ps(a.a, b.a, _CMP_LT_OQ)), _mm256_blendv_ps(y.b, x.b, _mm256_cmp_ps(a.b, b.b, _CMP_LT_OQ))}; }
-inline __m256 pow2_half(__m256 n) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23)); }
-inline F pow2(F n) { return {pow2_half(n.a), pow2_half(n.b)}; }
+inline __m256 times_pow2_half(__m256 p, __m256 n) { return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23))); }
+inline F times_pow2(F p, F n) { return {times_pow2_half(p.a, n.a), times_pow2_half(p.b, n.b)}; }
 inline void store_half(uint16_t* p, F x) {
   constexpr int r = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(x.a, r));
@@ -252,6 +252,7 @@ inline F select_less(const F& a, const F& b, const F& x, const F& y) { F r; DECA
 inline I zero_i() { return I{}; }
 inline F to_float(const I& a) { F r; DECANT_LANES(r.v[i] = static_cast<float>(a.v[i])); return r; }
 inline F pow2(const F& n) { F r; DECANT_LANES(r.v[i] = std::bit_cast<float>(static_cast<uint32_t>((n.v[i] >= -127.0f && n.v[i] <= 128.0f ? static_cast<int32_t>(n.v[i]) : -127) + 127) << 23)); return r; }
+inline F times_pow2(const F& p, const F& n) { return p * pow2(n); }
 inline void store_half(uint16_t* p, const F& a) { DECANT_LANES(p[i] = float_to_half(a.v[i])); }
 // Whole numbers to signed bytes, limited to +-127; NaN gives 0. Returns their sum.
 inline int32_t store_codes(int8_t* q, const F& a) {
@@ -325,9 +326,11 @@ inline constexpr int kTileGroups = 1;
 
 inline uint32_t first_lanes(int64_t n) { return n >= 16 ? 0xffffu : (1u << n) - 1; }
 
-// exp as table.h defines it. NaN stays NaN.
+// exp as table.h defines it. NaN stays NaN. Between -87 and 88 the result is a normal number, so times 2^n is an
+// addition to the exponent. kAboveZero false: x is known not to be, so that nothing has to be clamped.
+template <bool kAboveZero = true>
 inline F exp(F x) {
-  const F clamped = min(set1(88.0f), x);  // the second operand when x is NaN
+  const F clamped = kAboveZero ? min(set1(88.0f), x) : x;  // the second operand when x is NaN
   const F n = rint(clamped * set1(1.44269504088896341f));
   F r = fnma(n, set1(0.693359375f), clamped);  // -n * c + x in one rounding
   r = fnma(n, set1(-2.12194440e-4f), r);
@@ -338,6 +341,5 @@ inline F exp(F x) {
   p = fma(p, r, set1(0.5f));
   p = fma(p, r, set1(1.0f));
   p = fma(p, r, set1(1.0f));
-  const F value = p * pow2(n);
-  return select_less(x, set1(-87.0f), set1(0.0f), value);
+  return select_less(x, set1(-87.0f), set1(0.0f), times_pow2(p, n));
 }
