@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/rng.h"
+#include "constrain/schema_constraint.h"
 #include "engine/test_util.h"
 
 namespace decant {
@@ -78,6 +79,67 @@ class SchedulerTest : public engine_testing::TinyModelTest {
   std::map<std::string, GenerateResult> results_;
   std::vector<std::string> order_;
 };
+
+// Takes the likeliest token and, behind every third of them, the two that came before it.
+class Repeater : public TokenChooser {
+ public:
+  explicit Repeater(size_t most) : most_(most) {}
+  Result<bool> choose(std::span<const float> logits, std::vector<TokenId>* tokens) override {
+    const auto likeliest = static_cast<TokenId>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+    tokens->push_back(likeliest);
+    text.push_back(likeliest);
+    if (++calls_ % 3 == 0) {
+      for (size_t i = text.size() - 3; tokens->size() < 3; ++i) tokens->push_back(text[i]);
+      text.insert(text.end(), tokens->end() - 2, tokens->end());
+    }
+    return text.size() < most_;
+  }
+  std::vector<TokenId> text;
+
+ private:
+  size_t most_;
+  int calls_ = 0;
+};
+
+// With or without stepping back and prefixes that are known.
+TEST_F(SchedulerTest, WhatAChooserTakesIsTheAnswer) {
+  std::vector<std::vector<TokenId>> expected;
+  for (const int context : {2048, 512}) {
+    reopen({.context = context, .max_rows = 48});
+    Scheduler scheduler(*engine_, {});
+    std::vector<std::shared_ptr<Repeater>> choosers;
+    results_.clear();
+    for (size_t i = 0; i < 8; ++i) {
+      GenerateRequest r = request(random_tokens(40 + i % 2, 1), -1);
+      choosers.push_back(std::make_shared<Repeater>(100));
+      r.chooser = choosers.back();
+      add(scheduler, std::move(r), std::to_string(i));
+    }
+    run(scheduler);
+    EXPECT_EQ(scheduler.stats().preemptions > 0, context == 512);
+    for (size_t i = 0; i < 8; ++i) {
+      const GenerateResult& result = results_[std::to_string(i)];
+      EXPECT_EQ(result.finish, FinishReason::kStop);
+      EXPECT_EQ(result.tokens, choosers[i]->text);
+      EXPECT_GE(result.tokens.size(), 100U);
+      if (context == 2048) expected.push_back(result.tokens);
+      EXPECT_EQ(result.tokens, expected[i]);
+      EXPECT_EQ(result.tokens, expected[i % 2]);
+    }
+    // Behind the same text the model's own choice is the same.
+    EXPECT_EQ(std::vector<TokenId>(expected[0].begin(), expected[0].begin() + 3),
+              alone(request(random_tokens(40, 1), 3)));
+    expect_no_leak(scheduler);
+  }
+  GenerateRequest r = request(random_tokens(5, 1), 4);
+  r.chooser = std::make_shared<Repeater>(4);
+  r.constraint = *compile_json_schema(
+      "{}", "schema", {}, std::make_shared<const JsonVocabulary>(std::make_shared<const TokenTrie>(*tokenizer_)));
+  Scheduler scheduler(*engine_, {});
+  add(scheduler, std::move(r), "constrained");
+  run(scheduler);
+  EXPECT_EQ(results_["constrained"].status.code(), Code::kInvalidArgument);
+}
 
 // Requests that come at random, of all lengths, that begin alike or not, greedy and sampled, with a cache so small that
 // some have to step back: each gets the tokens that it gets alone.
