@@ -422,7 +422,9 @@ class ExactVerifier : public LawTest, public ::testing::WithParamInterface<const
 TEST_P(ExactVerifier, TextsHaveTheLawOfPlainDecoding) {
   const Counts counts = run(*make_verifier(GetParam()), kPlaces);
   report(GetParam(), counts);
-  if (!testing::kSanitized) EXPECT_LT(drift_bound(counts.places), 0.0073);
+  if (!testing::kSanitized) {
+    EXPECT_LT(drift_bound(counts.places), 0.0073);
+  }
   EXPECT_LT(counts.drift(), drift_bound(counts.places));
 }
 INSTANTIATE_TEST_SUITE_P(All, ExactVerifier, ::testing::Values("match", "chain", "rrs", "rsd", "kseq", "transport"));

@@ -516,7 +516,9 @@ TEST(NodeRules, ChoicesHaveTheLawOfTheTarget) {
   const Probabilities p = {.5, .2, .2, 0, .1}, q = {.1, .2, .2, .2, .3};
   Fixed target(p);
   const double bound = noise_bound(p, kSamples);
-  if (!testing::kSanitized) EXPECT_LT(bound, 0.01);
+  if (!testing::kSanitized) {
+    EXPECT_LT(bound, 0.01);
+  }
   const auto distance_of = [&](const Verifier& verifier, Proposal kind, bool shared_noise) {
     Probabilities counts(p.size(), 0);
     const std::vector<TokenLogprob> row = row_of(q);
@@ -550,7 +552,9 @@ TEST(NodeRules, ChoicesHaveTheLawOfTheTarget) {
       EXPECT_LT(distance_of(*verifier, kind, false), bound) << name << " kind " << static_cast<int>(kind);
     }
   }
-  if (!testing::kSanitized) EXPECT_GT(distance_of(**make_verifier("rrs"), Proposal::kIid, true), 2 * bound);
+  if (!testing::kSanitized) {
+    EXPECT_GT(distance_of(**make_verifier("rrs"), Proposal::kIid, true), 2 * bound);
+  }
 }
 
 TEST(NodeRules, DrawsThatDoNotSuitAreRefused) {
