@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "base/bytes.h"
 #include "formats/gguf.h"
 #include "fuzz/alignment_seed.h"
 #include "speculate/datastore_file.h"
@@ -443,6 +444,20 @@ void make_drafts(Corpus* datastore, Corpus* state) {
     std::memcpy(bytes.data(), words.data(), bytes.size());
     state->add(name, bytes);
   }
+  // Token Recycling: two orders of 8 successors, rows of one and of two of them.
+  std::string rows;
+  append_value(&rows, uint32_t{2});
+  append_value(&rows, uint32_t{8});
+  for (uint64_t order = 1; order <= 2; ++order) {
+    append_value(&rows, uint64_t{1});
+    append_value(&rows, order);
+    append_value(&rows, static_cast<uint32_t>(order));
+    for (uint32_t i = 0; i < order; ++i) {
+      append_value(&rows, static_cast<TokenId>(i + 1));
+      append_value(&rows, i);
+    }
+  }
+  state->add("recycling", Bytes(rows.begin(), rows.end()));
 }
 
 // By the first byte, what http_fuzz.cc reads.
@@ -459,7 +474,7 @@ void make_http(Corpus* corpus) {
       {1,
        R"({"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}]}, {"role": "assistant", "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]}, {"role": "tool", "tool_call_id": "1", "content": "b"}], "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}], "tool_choice": "auto", "stream": true, "stream_options": {"include_usage": true}, "logit_bias": {"1": -100}, "stop": ["x"]})"},
       {1,
-       R"json({"messages": [{"role": "system", "content": "a"}], "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}}, "temperature": 0.5, "n": 2, "logprobs": true, "top_logprobs": 3, "seed": -1, "draft": "lookup(n=3)", "regex": "a+", "grammar": "root ::= \"a\"", "choice": ["a"]})json"},
+       R"json({"messages": [{"role": "system", "content": "a"}], "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}}, "temperature": 0.5, "n": 2, "logprobs": true, "top_logprobs": 3, "seed": -1, "draft": "lookup(n=3)", "align": "none", "prompt_logprobs": 1, "regex": "a+", "grammar": "root ::= \"a\"", "choice": ["a"]})json"},
       {2, R"({"prompt": [[1, 2], [3]], "echo": true, "logprobs": 2, "max_tokens": 3, "best_of": 1, "suffix": ""})"},
       {3, R"({"input": ["a", "b"], "encoding_format": "base64", "pooling": "last", "dimensions": 3})"},
       {4, R"({"content": "a", "add_special": false, "parse_special": true, "with_pieces": true})"},
