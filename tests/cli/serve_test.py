@@ -24,8 +24,9 @@ HELLO = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 8, "s
 class Served:
     """A running server; its log ends up in `log`."""
 
-    def __init__(self, test, *arguments, model=None):
+    def __init__(self, test, *arguments, model=None, timeout=60):
         self.test = test
+        self.timeout = timeout
         self.process = test.start("serve", "-m", model or test.llama, "--port", "0", *arguments, stdin=subprocess.DEVNULL)
         line = self.process.stdout.readline().decode()
         found = re.search(r":(\d+)$", line.strip())
@@ -36,7 +37,7 @@ class Served:
         self.log = ""
 
     def connection(self):
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=self.timeout)
 
     def request(self, method, path, body=None, headers=None):
         connection = self.connection()
