@@ -144,7 +144,7 @@ Result<std::unique_ptr<AlignedTexts>> AlignedTexts::create(const GenerateRequest
   if (budget > room) {
     return Status::invalid_argument(
         "answers of {} tokens behind a prompt of {} do not fit into the context of {}; the language would be cut "
-        "there: ask for fewer tokens (-n, max_tokens) or raise the context size (-c)",
+        "there: lower the budget (-n, max_tokens in requests) or raise the context size (-c)",
         budget, request.prompt.size(), context);
   }
   std::unique_ptr<AlignedTexts> out(new AlignedTexts(request, options, budget));
@@ -243,8 +243,9 @@ Result<std::optional<AlignedSample>> AlignedTexts::pop() {
   }
   if (trie_.log_c() == -std::numeric_limits<double>::infinity()) {
     return Status::invalid_argument(
-        "P(L') = 0: no answer of the language with at most {} tokens has a probability above 0; allow more tokens (-n, "
-        "max_tokens), or loosen top-k, top-p and min-p, which act before the grammar",
+        "P(L') = 0: no answer of the language with at most {} tokens has a probability above 0; raise the budget "
+        "(-n, max_tokens in requests), or loosen --top-k, --top-p and --min-p (top_k and so on in requests), which act "
+        "before the grammar",
         budget_);
   }
   if (pending_.attempts - 1 >= max_attempts_) {

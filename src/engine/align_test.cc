@@ -240,7 +240,7 @@ TEST_F(AlignTest, WhatCannotBeAlignedIsRefused) {
   refuse(r, "finish_in_time");
   r = request();
   r.max_tokens = 510;
-  refuse(r, "fewer tokens");
+  refuse(r, "budget");
   r = request();
   r.prompt.clear();
   refuse(r, "prompt is empty");
@@ -256,7 +256,7 @@ TEST_F(AlignTest, ALanguageWithoutProbabilityIsAnError) {
     r = request();
     r.sampler.samplers = "top_k;temperature";
     r.sampler.top_k = 1;  // the model's own choice is no JSON
-    EXPECT_NE(sampler(r, {.mode = mode})->next().status().message().find("top-k"), std::string::npos);
+    EXPECT_NE(sampler(r, {.mode = mode})->next().status().message().find("--top-k"), std::string::npos);
   }
   const auto few = sampler(request(), {.mode = AlignMode::kExact, .max_attempts = 1})->next();
   EXPECT_EQ(few.status().code(), Code::kExhausted);

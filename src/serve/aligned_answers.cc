@@ -113,7 +113,11 @@ void AlignedAnswers::go_on(std::vector<AlignedSample>* samples) {
       if (++drawn_ == n_) return end(FinishReason::kStop, {});
     }
     if (cancelled_) return end(FinishReason::kCancelled, {});
-    if (Status status = begin_texts(); !status.ok()) return end(FinishReason::kError, std::move(status));
+    if (Status status = begin_texts(); !status.ok()) {
+      // The engine takes nothing more once the server is told to stop.
+      if (status.code() == Code::kCancelled) return end(FinishReason::kCancelled, {});
+      return end(FinishReason::kError, std::move(status));
+    }
     if (open_ > 0) return;
     texts_->end();
   }

@@ -108,12 +108,12 @@ class AlignTest(harness.CliTest):
         self.refuse(USAGE, ["--finish"], *run("--align", "asap", "--finish"))
         self.refuse(USAGE, ["--forced canonical"], *run("--align", "asap", "--forced", "canonical"))
         self.refuse(FAILURE, ["Mirostat"], *run("--align", "asap", "--mirostat", "2"))
-        self.refuse(FAILURE, ["fewer tokens", "-n"], *run("--align", "asap", "-n", "256"))
+        self.refuse(FAILURE, ["budget"], *run("--align", "asap", "-n", "256"))
 
     def test_a_language_without_probability_is_an_error(self):
         for method in ("asap", "exact"):
             self.refuse(FAILURE, ["P(L') = 0", "-n"], *self.run_command("--align", method, "-n", "1"))
-            self.refuse(FAILURE, ["P(L') = 0", "top-k"], *self.run_command("--align", method, "--top-k", "1"))
+            self.refuse(FAILURE, ["P(L') = 0", "--top-k"], *self.run_command("--align", method, "--top-k", "1"))
         # What was drawn before attempts ran out is reported.
         report = str(self.folder / "report.json")
         result = self.decant(*self.run_command("--align", "exact(samples=3, attempts=1)", "--json", report))

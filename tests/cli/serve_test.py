@@ -235,7 +235,7 @@ class ServeTest(harness.CliTest):
                        {"prompt_logprobs": 1}, {"finish": True}, {"ignore_eos": True}, {"draft": "lookup"}, {"max_tokens": 2000}):
             s.refused(400, "/v1/completions", {**body, **change}, "align")
         self.assertIn("attempts=N", s.refused(400, "/v1/completions", {**body, "regex": "qqqqqqqqqq", "max_tokens": 40, "align": "exact(attempts=2)"})["message"])
-        self.assertIn("allow more tokens", s.refused(400, "/v1/completions", {**body, "regex": "a{500}"})["message"])
+        self.assertIn("max_tokens", s.refused(400, "/v1/completions", {**body, "regex": "a{500}"})["message"])
         timed_out = {**body, "regex": "[a-z]{400,}", "max_tokens": 900, "n": 8, "timeout": 0.1}
         self.assertEqual(s.post("/v1/completions", timed_out)["choices"][-1]["finish_reason"], "timeout")
         # A client that goes.
